@@ -1,0 +1,95 @@
+//! The command line: parse, wire, run. The composition root, so it may import everything.
+
+mod healthcheck;
+mod import;
+mod keys;
+mod migrate;
+mod serve;
+mod start;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{self, Source},
+    http,
+    telemetry::start_logging,
+};
+
+/// What every command may fail with; shown as one line.
+type CommandResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Stores, finds and packs the context that AI applications feed to their models.
+///
+/// Without any configuration it runs alone: a database, a model and a cache in this process, data in ./data.
+#[derive(Debug, Parser)]
+#[command(name = "context-api", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the API (the default)
+    Serve,
+    /// Run a worker that embeds what the API has stored
+    Worker,
+    /// Bring the database to this version's schema
+    Migrate {
+        /// Only say whether it is; exit code 1 when it is not
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make, list and revoke API keys
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
+    /// Load contexts from a file with one JSON object per line
+    Import(import::ImportArguments),
+    /// Print the OpenAPI document; needs no configuration
+    Openapi,
+    /// Ask the API on this machine whether it is ready; for images without curl
+    Healthcheck,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    // TLS for everything that dials out; ring, because it builds without cmake. Fails only when called twice.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    match execute(arguments.command.unwrap_or(Command::Serve)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("context-api: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> CommandResult {
+    if matches!(command, Command::Openapi) {
+        println!("{}", serde_json::to_string_pretty(&http::document())?);
+        return Ok(());
+    }
+    let source = Source::from_environment();
+    start_logging(&config::log(&source)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve => serve::run(&source).await,
+            Command::Worker => worker::run(&source).await,
+            Command::Migrate { check } => migrate::run(&source, check).await,
+            Command::Keys { command } => keys::run(&source, command).await,
+            Command::Import(arguments) => import::run(&source, arguments).await,
+            Command::Healthcheck => healthcheck::run(&source).await,
+            Command::Openapi => Ok(()),
+        }
+    });
+    // Whatever still runs in the background is not worth waiting for.
+    runtime.shutdown_background();
+    result
+}

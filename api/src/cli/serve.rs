@@ -1,0 +1,116 @@
+//! `context-api serve`: the API, and unless told otherwise a worker beside it.
+
+use std::{net::{SocketAddr, TcpListener}, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{CommandResult, start};
+use crate::{
+    config::{Config, Source},
+    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope},
+    http::{self, State},
+    service::Service,
+    telemetry, worker,
+};
+
+pub(super) async fn run(source: &Source) -> CommandResult {
+    let config = Config::read(source)?;
+    let metrics = telemetry::start_metrics()?;
+    let upkeep = metrics.clone();
+    let store = start::open_store(&config.database).await?;
+    let service = start::assemble(&config, store)?;
+    if let Some(key) = &config.bootstrap_api_key {
+        service.ensure_bootstrap_key(key).await?;
+    }
+    let first_key = first_key(&service).await?;
+    let watcher = tokio::spawn({
+        let service = service.clone();
+        async move { service.watch_provider().await }
+    });
+    let (stop, stopped) = watch::channel(false);
+    if service.store().is_embedded() {
+        tokio::spawn(worker::vacuum(service.clone(), stopped.clone()));
+    }
+    let worker = config.worker_inline.then(|| tokio::spawn(worker::embed(service.clone(), stopped)));
+    let housekeeping = tokio::spawn(async move {
+        // The histograms of the metrics grow until somebody drains them.
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            upkeep.run_upkeep();
+        }
+    });
+
+    let state = State::new(service.clone());
+    let metrics_server = match config.metrics {
+        Some(address) => {
+            let listener = bind("METRICS_ADDR", address)?;
+            let server = http::serve_metrics(listener, state.clone(), metrics)?;
+            let handle = server.handle();
+            tokio::spawn(server);
+            Some(handle)
+        }
+        None => None,
+    };
+    // Last: who finds the port open finds a service that is ready.
+    let listener = bind("BIND_ADDR", config.bind)?;
+    let address = listener.local_addr()?;
+    let server = http::serve(listener, state.clone(), config.server)?;
+    let handle = server.handle();
+    let running = tokio::spawn(server);
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
+    if let Some(key) = first_key {
+        welcome(address, &key);
+    }
+
+    start::stop_asked().await?;
+    state.drain();
+    let grace = config.server.shutdown_grace;
+    start::within(grace, "requests", handle.stop(true)).await;
+    stop.send_replace(true);
+    if let Some(worker) = worker {
+        start::within(grace, "the worker", async { drop(worker.await) }).await;
+    }
+    watcher.abort();
+    housekeeping.abort();
+    if let Some(handle) = metrics_server {
+        handle.stop(false).await;
+    }
+    service.store().close();
+    running.await??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .map_err(|error| format!("cannot listen on {address}: {error}. Choose another address with {variable}."))
+}
+
+/// A key for the one who starts the embedded default for the first time, and so has no other way in.
+async fn first_key(service: &Service) -> crate::error::Result<Option<ApiKey>> {
+    if !service.store().is_embedded() || !service.list_api_keys(DEFAULT_TENANT).await?.is_empty() {
+        return Ok(None);
+    }
+    let new = NewApiKey::new("first start", Scope::all(), None)?;
+    service.create_api_key(DEFAULT_TENANT, &new).await.map(Some)
+}
+
+fn welcome(address: SocketAddr, key: &ApiKey) {
+    let key = key.expose();
+    println!(
+        "
+Context API is ready on http://{address} (explorer: http://{address}/docs).
+
+The data is in this process's own database. It survives a crash of the service; a power cut may take the last seconds
+of it. For production set DATABASE_URL.
+
+Your API key, shown only this once (more: context-api keys create):
+
+  export CONTEXT_API_KEY={key}
+
+Try it, store something:
+
+  curl -sS http://{address}/v1/contexts -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{\"user_id\": \"0190d5a0-0000-7000-8000-000000000001\", \"context_type\": \"note\", \"content\": {{\"text\": \"The chess club meets on Tuesday evening.\"}}}}'
+"
+    );
+}

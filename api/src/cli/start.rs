@@ -1,0 +1,68 @@
+//! What several commands do first: reach the database, check its schema, and put the service together.
+
+use std::{future::Future, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+
+use crate::{
+    cache::Cache,
+    config::{Config, Database},
+    embedding,
+    error::Result,
+    service::Service,
+    store::Store,
+};
+
+/// How long a start waits for a database that is still coming up.
+const DATABASE_START: Duration = Duration::from_secs(30);
+
+/// The database, reachable and of this version's schema.
+pub(super) async fn open_store(database: &Database) -> Result<Store> {
+    let store = match database {
+        Database::Server(options) => Store::new(options)?,
+        #[cfg(feature = "embedded-postgres")]
+        Database::Embedded { folder, options } => return Store::embedded(folder, options).await,
+        #[cfg(not(feature = "embedded-postgres"))]
+        Database::Embedded { .. } => {
+            return Err(crate::error::Error::internal("this build has no database of its own"));
+        }
+    };
+    let ask = || store.schema_state();
+    let state = ask
+        .retry(ExponentialBuilder::default().with_max_delay(Duration::from_secs(2)).with_total_delay(Some(DATABASE_START)).without_max_times())
+        .notify(|error, pause| tracing::warn!(%error, ?pause, "the database is not there yet"))
+        .await?;
+    state.require_current()?;
+    if !store.text_index_is_usable().await? {
+        tracing::warn!(
+            "keyword search cannot use its index under row-level security: let a superuser run init-db/03-leakproof.sql"
+        );
+    }
+    Ok(store)
+}
+
+/// The service on an open database.
+pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
+    let cache = Cache::new(config.redis.as_ref())?;
+    let embedder = embedding::connect(&config.provider)?;
+    Ok(Service::new(store, cache, embedder))
+}
+
+/// Returns when the process is asked to stop.
+pub(super) async fn stop_asked() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    Ok(())
+}
+
+/// Runs `work` until it ends or `grace` is over.
+pub(super) async fn within(grace: Duration, what: &str, work: impl Future<Output = ()>) {
+    if tokio::time::timeout(grace, work).await.is_err() {
+        tracing::warn!(what, ?grace, "did not stop in time and is left behind");
+    }
+}

@@ -1,0 +1,42 @@
+//! `context-api worker`: embeds, and nothing else. Any number may run beside any number of APIs.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{CommandResult, start};
+use crate::{
+    config::{Config, Database, Source},
+    http::{self, State},
+    telemetry, worker,
+};
+
+pub(super) async fn run(source: &Source) -> CommandResult {
+    let config = Config::read(source)?;
+    if matches!(config.database, Database::Embedded { .. }) {
+        return Err("a worker needs DATABASE_URL: the database in process serves one process, and `serve` has a worker of its own".into());
+    }
+    let metrics = telemetry::start_metrics()?;
+    let store = start::open_store(&config.database).await?;
+    let service = start::assemble(&config, store)?;
+    let watcher = tokio::spawn({
+        let service = service.clone();
+        async move { service.watch_provider().await }
+    });
+    if let Some(address) = config.metrics {
+        let listener = std::net::TcpListener::bind(address)
+            .map_err(|error| format!("cannot listen on {address}: {error}. Choose another address with METRICS_ADDR."))?;
+        tokio::spawn(http::serve_metrics(listener, State::new(service.clone()), metrics)?);
+    }
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(worker::embed(service.clone(), stopped));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "worker ready");
+    start::stop_asked().await?;
+    stop.send_replace(true);
+    let grace: Duration = config.server.shutdown_grace;
+    start::within(grace, "the worker", async { drop(running.await) }).await;
+    watcher.abort();
+    service.store().close();
+    tracing::info!("stopped");
+    Ok(())
+}

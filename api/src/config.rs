@@ -1,0 +1,311 @@
+//! Every variable that the service reads, once, at its start. A value that is malformed stops the start with one
+//! sentence that names the variable and never repeats a secret.
+//!
+//! | Variable | Default | |
+//! |---|---|---|
+//! | `BIND_ADDR` | `127.0.0.1:8000` | where the API listens |
+//! | `METRICS_ADDR` | `127.0.0.1:9464` | where `/metrics` listens; `off` for nowhere |
+//! | `HTTP_WORKERS` | one per core | threads that handle requests |
+//! | `SHUTDOWN_GRACE_SECONDS` | `30` | for requests under way when a stop is asked for |
+//! | `DATABASE_URL` | the database in process | `postgres://user:password@host:port/database` |
+//! | `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER`, `DB_PASSWORD` | | the same in parts |
+//! | `DATABASE_POOL_MAX` | `16` | connections |
+//! | `DATABASE_WAIT_MS` | `5000` | for a free connection |
+//! | `DATABASE_STATEMENT_TIMEOUT_MS` | `15000` | for one statement |
+//! | `DATA_DIR` | `./data` | of the database in process |
+//! | `REDIS_URL`, `REDIS_PASSWORD` | the cache in process | `redis://host:port/0` |
+//! | `EMBEDDING_PROVIDER` | `tei` with a URL, else `builtin` | `builtin`, `tei` or `openai` |
+//! | `EMBEDDING_SERVICE_URL` | | of the embedding server |
+//! | `EMBEDDING_API_KEY` | | if a `tei` server asks for one |
+//! | `EMBEDDING_MODEL` | | for `openai` |
+//! | `OPENAI_API_KEY` | | for `openai` |
+//! | `EMBEDDING_THREADS` | one per core | of the built-in model |
+//! | `WORKER_INLINE` | `true` | whether `serve` also embeds |
+//! | `BOOTSTRAP_API_KEY` | | an admin key of the default tenant |
+//! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
+//! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
+//!
+//! Each may also be given as `NAME_FILE`, the path of a file that holds the value. An empty value is no value.
+
+mod source;
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+pub use self::source::{ConfigError, Source};
+use crate::{
+    cache::RedisOptions,
+    domain::ApiKey,
+    embedding::Provider,
+    http::ServerOptions,
+    store::ConnectOptions,
+    telemetry::{LogFormat, LogOptions},
+};
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A server, by its URL.
+    Server(ConnectOptions),
+    /// In this process.
+    Embedded { folder: PathBuf, options: ConnectOptions },
+}
+
+/// What `serve` and `worker` need to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub bind: SocketAddr,
+    pub metrics: Option<SocketAddr>,
+    pub server: ServerOptions,
+    pub database: Database,
+    pub redis: Option<RedisOptions>,
+    pub provider: Provider,
+    pub worker_inline: bool,
+    pub bootstrap_api_key: Option<ApiKey>,
+    pub log: LogOptions,
+}
+
+const BIND_DEFAULT: &str = "127.0.0.1:8000";
+const METRICS_DEFAULT: &str = "127.0.0.1:9464";
+const OPENAI_URL: &str = "https://api.openai.com";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Config {
+    /// # Errors
+    /// [`ConfigError`]: the variable and what is wrong with it.
+    pub fn read(source: &Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            bind: bind(source)?,
+            metrics: metrics(source)?,
+            server: ServerOptions {
+                workers: cores(source, "HTTP_WORKERS")?.get(),
+                shutdown_grace: Duration::from_secs(source.parse_in("SHUTDOWN_GRACE_SECONDS", 1..=600, 30)?),
+            },
+            database: database(source)?,
+            redis: redis(source)?,
+            provider: provider(source)?,
+            worker_inline: source.parse("WORKER_INLINE", "`true` or `false`")?.unwrap_or(true),
+            bootstrap_api_key: source
+                .text("BOOTSTRAP_API_KEY")?
+                .map(|text| text.parse().map_err(|error: crate::error::Error| source.refuse("BOOTSTRAP_API_KEY", error.detail)))
+                .transpose()?,
+            log: log(source)?,
+        })
+    }
+}
+
+/// Where the API listens.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn bind(source: &Source) -> Result<SocketAddr, ConfigError> {
+    let address = source.text("BIND_ADDR")?.unwrap_or_else(|| BIND_DEFAULT.to_owned());
+    address.parse().map_err(|_| source.refuse("BIND_ADDR", "must be an address and a port, such as 127.0.0.1:8000"))
+}
+
+fn metrics(source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
+    match source.text("METRICS_ADDR")?.as_deref() {
+        Some("off") => Ok(None),
+        text => text
+            .unwrap_or(METRICS_DEFAULT)
+            .parse()
+            .map(Some)
+            .map_err(|_| source.refuse("METRICS_ADDR", "must be an address and a port, such as 127.0.0.1:9464, or `off`")),
+    }
+}
+
+fn cores(source: &Source, name: &'static str) -> Result<NonZeroUsize, ConfigError> {
+    let default = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = source.parse_in(name, 1..=1024, default.get())?;
+    Ok(NonZeroUsize::new(threads).unwrap_or(default))
+}
+
+/// Which database, and how to connect to it.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn database(source: &Source) -> Result<Database, ConfigError> {
+    let options = |url: String| -> Result<ConnectOptions, ConfigError> {
+        Ok(ConnectOptions {
+            url: url.into(),
+            connections_max: source.parse_in("DATABASE_POOL_MAX", 1..=1000, 16)?,
+            wait_timeout: Duration::from_millis(source.parse_in("DATABASE_WAIT_MS", 1..=60_000, 5_000)?),
+            connect_timeout: CONNECT_TIMEOUT,
+            statement_timeout: Duration::from_millis(source.parse_in(
+                "DATABASE_STATEMENT_TIMEOUT_MS",
+                100..=600_000,
+                15_000,
+            )?),
+        })
+    };
+    let parts = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"];
+    let url = match (source.text("DATABASE_URL")?, source.text("DB_HOST")?) {
+        (Some(_), Some(_)) => return Err(source.refuse("DB_HOST", "is set besides DATABASE_URL; set one of them")),
+        (Some(url), None) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Some(url),
+        (Some(_), None) => {
+            return Err(source.refuse("DATABASE_URL", "must have the form postgres://user:password@host:port/database"));
+        }
+        (None, Some(host)) => Some(url_of_parts(source, &host)?),
+        (None, None) => {
+            if let Some(name) = parts.into_iter().find(|name| source.is_set(name)) {
+                return Err(source.refuse(name, "is set without DB_HOST"));
+            }
+            None
+        }
+    };
+    match url {
+        Some(url) => Ok(Database::Server(options(url)?)),
+        None if cfg!(feature = "embedded-postgres") => Ok(Database::Embedded {
+            folder: source.text("DATA_DIR")?.unwrap_or_else(|| "data".to_owned()).into(),
+            options: options(String::new())?,
+        }),
+        None => Err(source.refuse("DATABASE_URL", "must be set: this build has no database of its own")),
+    }
+}
+
+fn url_of_parts(source: &Source, host: &str) -> Result<String, ConfigError> {
+    let port: u16 = source.parse_in("DB_PORT", 1..=u16::MAX, 5432)?;
+    let part = |name, default: &str| Ok::<_, ConfigError>(source.text(name)?.unwrap_or_else(|| default.to_owned()));
+    let mut url = reqwest::Url::parse("postgres://localhost").map_err(|_| source.refuse("DB_HOST", "is not usable"))?;
+    let refused = |name: &'static str| source.refuse(name, "cannot be part of a URL");
+    url.set_host(Some(host)).map_err(|_| refused("DB_HOST"))?;
+    url.set_port(Some(port)).map_err(|()| refused("DB_PORT"))?;
+    url.set_username(&part("DB_USER", "context_app")?).map_err(|()| refused("DB_USER"))?;
+    url.set_password(source.text("DB_PASSWORD")?.as_deref()).map_err(|()| refused("DB_PASSWORD"))?;
+    url.set_path(&part("DB_NAME", "context")?);
+    Ok(url.into())
+}
+
+fn redis(source: &Source) -> Result<Option<RedisOptions>, ConfigError> {
+    let password = source.text("REDIS_PASSWORD")?.map(SecretString::from);
+    match source.text("REDIS_URL")? {
+        Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => {
+            Ok(Some(RedisOptions { url: url.into(), password }))
+        }
+        Some(_) => Err(source.refuse("REDIS_URL", "must have the form redis://host:port/0")),
+        None if password.is_some() => Err(source.refuse("REDIS_PASSWORD", "is set without REDIS_URL")),
+        None => Ok(None),
+    }
+}
+
+fn provider(source: &Source) -> Result<Provider, ConfigError> {
+    let url = source.text("EMBEDDING_SERVICE_URL")?;
+    if url.as_ref().is_some_and(|url| reqwest::Url::parse(url).map_or(true, |url| !url.scheme().starts_with("http"))) {
+        return Err(source.refuse("EMBEDDING_SERVICE_URL", "must have the form http://host:port"));
+    }
+    let named = source.text("EMBEDDING_PROVIDER")?;
+    let default = if url.is_some() { "tei" } else { "builtin" };
+    match (named.as_deref().unwrap_or(default), url) {
+        ("tei", Some(url)) => Ok(Provider::Tei { url, api_key: secret(source, "EMBEDDING_API_KEY")? }),
+        ("tei", None) => Err(source.refuse("EMBEDDING_SERVICE_URL", "must be set for EMBEDDING_PROVIDER=tei")),
+        ("openai", url) => Ok(Provider::OpenAi {
+            url: url.unwrap_or_else(|| OPENAI_URL.to_owned()),
+            model: source
+                .text("EMBEDDING_MODEL")?
+                .ok_or_else(|| source.refuse("EMBEDDING_MODEL", "must be set for EMBEDDING_PROVIDER=openai"))?,
+            api_key: secret(source, "OPENAI_API_KEY")?,
+        }),
+        ("builtin", Some(_)) => {
+            Err(source.refuse("EMBEDDING_SERVICE_URL", "is set besides EMBEDDING_PROVIDER=builtin; unset one of them"))
+        }
+        #[cfg(feature = "builtin-embedder")]
+        ("builtin", None) => Ok(Provider::Builtin { threads: cores(source, "EMBEDDING_THREADS")? }),
+        #[cfg(not(feature = "builtin-embedder"))]
+        ("builtin", None) => {
+            Err(source.refuse("EMBEDDING_SERVICE_URL", "must be set: this build has no embedding model of its own"))
+        }
+        _ => Err(source.refuse("EMBEDDING_PROVIDER", "must be `builtin`, `tei` or `openai`")),
+    }
+}
+
+fn secret(source: &Source, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
+    Ok(source.text(name)?.map(SecretString::from))
+}
+
+/// How to log.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn log(source: &Source) -> Result<LogOptions, ConfigError> {
+    let directives = source.text("LOG_LEVEL")?.unwrap_or_else(|| "info".to_owned());
+    if LogOptions::filter(&directives).is_err() {
+        return Err(source.refuse("LOG_LEVEL", "must be error, warn, info, debug or trace, or directives such as info,sqlx=warn"));
+    }
+    let format = match source.text("LOG_FORMAT")?.as_deref() {
+        None => LogFormat::for_terminal(),
+        Some("json") => LogFormat::Json,
+        Some("pretty") => LogFormat::Pretty,
+        Some(_) => return Err(source.refuse("LOG_FORMAT", "must be `json` or `pretty`")),
+    };
+    Ok(LogOptions { directives, format })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
+        Config::read(&Source::from_pairs(variables)).map_err(|error| error.to_string())
+    }
+
+    fn url(config: &Config) -> String {
+        match &config.database {
+            Database::Server(options) => options.url.expose_secret().to_owned(),
+            Database::Embedded { folder, .. } => folder.display().to_string(),
+        }
+    }
+
+    #[cfg(all(feature = "embedded-postgres", feature = "builtin-embedder"))]
+    #[test]
+    fn without_any_variable_everything_is_in_process() {
+        let config = read(&[]).unwrap();
+        assert_eq!(url(&config), "data");
+        assert!(config.redis.is_none() && config.worker_inline);
+        assert!(matches!(config.provider, Provider::Builtin { .. }));
+    }
+
+    #[test]
+    fn a_database_may_be_given_in_parts_with_any_password() {
+        let config = read(&[
+            ("DB_HOST", "db"),
+            ("DB_PASSWORD", "p@ss/w:rd#1"),
+            ("EMBEDDING_SERVICE_URL", "http://tei:80"),
+        ])
+        .unwrap();
+        assert_eq!(url(&config), "postgres://context_app:p%40ss%2Fw%3Ard%231@db:5432/context");
+        assert!(matches!(config.provider, Provider::Tei { .. }));
+    }
+
+    #[test]
+    fn a_bad_value_names_its_variable_and_keeps_its_secret() {
+        for (name, value) in [
+            ("BIND_ADDR", "localhost"),
+            ("METRICS_ADDR", "9464"),
+            ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+            ("DATABASE_POOL_MAX", "0"),
+            ("DATABASE_POOL_MAX", "many"),
+            ("DB_PASSWORD", "hunter2"),
+            ("REDIS_URL", "http://:hunter2@h"),
+            ("REDIS_PASSWORD", "hunter2"),
+            ("EMBEDDING_PROVIDER", "magic"),
+            ("EMBEDDING_SERVICE_URL", "tei:80"),
+            ("WORKER_INLINE", "perhaps"),
+            ("BOOTSTRAP_API_KEY", "hunter2"),
+            ("LOG_LEVEL", "loud=very=much"),
+            ("LOG_FORMAT", "xml"),
+            ("SHUTDOWN_GRACE_SECONDS", "601"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err();
+            assert!(error.contains(name) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn empty_values_are_no_values() {
+        let variables = [("REDIS_PASSWORD", ""), ("EMBEDDING_PROVIDER", ""), ("DATABASE_URL", "postgres://u@h/d"), ("EMBEDDING_SERVICE_URL", "http://tei")];
+        assert!(read(&variables).unwrap().redis.is_none());
+    }
+}

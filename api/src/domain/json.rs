@@ -1,0 +1,148 @@
+//! JSON that a client stores: kept as the text that was sent, so that no number loses a digit on its way, but checked
+//! for what a database cannot keep before it gets there.
+
+use serde_json::{Value, value::RawValue};
+
+use super::limits::JSON_DEPTH_MAX;
+use crate::error::{Code, Error, Result};
+
+/// A checked JSON text. Never holds `\u0000`, a lone surrogate, a number beyond a double, or more than
+/// [`JSON_DEPTH_MAX`] levels.
+#[derive(Clone, Debug)]
+pub struct JsonDocument {
+    raw: Box<RawValue>,
+    value: Value,
+}
+
+impl JsonDocument {
+    /// Checks `raw`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidJson`] or [`Code::InvalidRequest`], with pointers relative to the document.
+    pub fn parse(raw: Box<RawValue>) -> Result<Self> {
+        let value: Value = serde_json::from_str(raw.get()).map_err(|error| {
+            Error::new(Code::InvalidJson, "The JSON holds a value that cannot be stored.")
+                .with_violation("", error.to_string())
+        })?;
+        check(&value, &mut String::new(), 1)?;
+        Ok(Self { raw, value })
+    }
+
+    /// The empty object.
+    pub fn empty_object() -> Self {
+        let raw = RawValue::from_string("{}".to_owned()).unwrap_or_default();
+        Self { raw, value: Value::Object(serde_json::Map::new()) }
+    }
+
+    /// The JSON as it was sent.
+    pub fn as_str(&self) -> &str {
+        self.raw.get()
+    }
+
+    pub fn is_object(&self) -> bool {
+        self.value.is_object()
+    }
+
+    /// The text that a context is found by when the client gives none: every string value, depth first, in the order
+    /// in which it was sent, one per line. Keys, numbers and booleans say little about meaning and are left out.
+    pub fn extract_text(&self) -> String {
+        let mut text = String::new();
+        collect_strings(&self.value, &mut text);
+        text
+    }
+}
+
+fn check(value: &Value, pointer: &mut String, depth: usize) -> Result<()> {
+    if depth > JSON_DEPTH_MAX {
+        return Err(Error::invalid(
+            pointer.clone(),
+            format!("nested deeper than {JSON_DEPTH_MAX} levels; flatten the document"),
+        ));
+    }
+    match value {
+        Value::String(text) if text.contains('\0') => Err(nul_error(pointer)),
+        Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| {
+            descend(pointer, &index.to_string(), |pointer| check(item, pointer, depth + 1))
+        }),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, item)| {
+            descend(pointer, name, |pointer| {
+                if name.contains('\0') {
+                    return Err(nul_error(pointer));
+                }
+                check(item, pointer, depth + 1)
+            })
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `inner` with `pointer` extended by `token`, escaped as RFC 6901 asks.
+fn descend(pointer: &mut String, token: &str, inner: impl FnOnce(&mut String) -> Result<()>) -> Result<()> {
+    let length = pointer.len();
+    pointer.push('/');
+    pointer.push_str(&token.replace('~', "~0").replace('/', "~1").replace('\0', "\\u0000"));
+    let result = inner(pointer);
+    pointer.truncate(length);
+    result
+}
+
+fn nul_error(pointer: &str) -> Error {
+    Error::new(Code::InvalidJson, "The JSON holds the character U+0000, which PostgreSQL cannot store.")
+        .with_violation(pointer, "remove \\u0000")
+}
+
+fn collect_strings(value: &Value, text: &mut String) {
+    match value {
+        Value::String(string) if !string.trim().is_empty() => {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(string);
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_strings(item, text)),
+        Value::Object(fields) => fields.values().for_each(|item| collect_strings(item, text)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<JsonDocument> {
+        JsonDocument::parse(RawValue::from_string(text.to_owned()).unwrap())
+    }
+
+    #[test]
+    fn keeps_every_digit() {
+        let text = r#"{"n":12345678901234567890.123456789012345678901}"#;
+        assert_eq!(parse(text).unwrap().as_str(), text);
+    }
+
+    #[test]
+    fn extracts_strings_in_the_order_sent() {
+        let document = parse(r#"{"b":"one","a":["two",{"c":"three","n":4}],"e":" "}"#).unwrap();
+        assert_eq!(document.extract_text(), "one\ntwo\nthree");
+    }
+
+    #[test]
+    fn refuses_nul_in_values_and_names_with_a_pointer() {
+        let error = parse(r#"{"a/b":["x\u0000"]}"#).unwrap_err();
+        assert_eq!((error.code, error.violations[0].pointer.as_str()), (Code::InvalidJson, "/a~1b/0"));
+        assert_eq!(parse(r#"{"x\u0000":1}"#).unwrap_err().code, Code::InvalidJson);
+    }
+
+    #[test]
+    fn depth_at_the_limit_passes_and_one_more_fails() {
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(&nested(JSON_DEPTH_MAX - 1)).is_ok());
+        assert_eq!(parse(&nested(JSON_DEPTH_MAX)).unwrap_err().code, Code::InvalidRequest);
+        assert_eq!(parse(&nested(10_000)).unwrap_err().code, Code::InvalidJson);
+    }
+
+    #[test]
+    fn refuses_numbers_beyond_a_double_and_lone_surrogates() {
+        assert_eq!(parse("1e400").unwrap_err().code, Code::InvalidJson);
+        assert_eq!(parse(r#""\ud800""#).unwrap_err().code, Code::InvalidJson);
+    }
+}

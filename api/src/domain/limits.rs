@@ -1,0 +1,42 @@
+//! Every limit on input, in one place, with its unit in the name. `docs/limits.md` lists them for users.
+
+use std::time::Duration;
+
+/// Bytes of a request body.
+pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Levels of nesting in `content` and `metadata`.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Bytes of `metadata` as JSON.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// Characters of `context_type`.
+pub const CONTEXT_TYPE_CHARS_MAX: usize = 50;
+/// Characters of `key`.
+pub const KEY_CHARS_MAX: usize = 255;
+/// Bytes of the text that a context is found by, given or extracted. Also what keeps a tsvector below its 1 MiB.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one chunk; see `service::chunking`.
+pub const CHUNK_BYTES_MAX: usize = 800;
+/// Chunks of one context: `TEXT_BYTES_MAX` split at its worst, with room.
+pub const CHUNKS_PER_CONTEXT_MAX: usize = 1024;
+/// Seconds of `ttl_seconds`: ten years.
+pub const TTL_SECONDS_MAX: i64 = 10 * 366 * 24 * 3600;
+/// Contexts in one page of a list.
+pub const PAGE_LIMIT_MAX: u32 = 200;
+/// Contexts in one page when the caller does not say.
+pub const PAGE_LIMIT_DEFAULT: u32 = 50;
+/// Hits of one search.
+pub const SEARCH_LIMIT_MAX: u32 = 100;
+/// Hits of one search when the caller does not say.
+pub const SEARCH_LIMIT_DEFAULT: u32 = 10;
+/// Bytes of a search query.
+pub const QUERY_BYTES_MAX: usize = 8 * 1024;
+/// `context_types` in one search.
+pub const CONTEXT_TYPES_MAX: usize = 20;
+/// Dimensions of a vector: what pgvector can index as `halfvec`.
+pub const DIMENSIONS_MAX: usize = 4_000;
+/// Characters of an API key's name.
+pub const API_KEY_NAME_CHARS_MAX: usize = 100;
+/// How long one request may take in all.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a search waits for its query's embedding before it goes on with keywords alone.
+pub const QUERY_EMBEDDING_DEADLINE: Duration = Duration::from_secs(3);

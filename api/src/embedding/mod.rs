@@ -1,0 +1,124 @@
+//! Turning text into vectors. A provider is a way to a model; everything above sees the trait alone. Imports `domain`
+//! and `error`.
+
+#[cfg(feature = "builtin-embedder")]
+mod builtin;
+mod openai;
+mod tei;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::domain::Vector;
+
+/// Which provider, and how to reach it.
+#[derive(Clone, Debug)]
+pub enum Provider {
+    /// The model in this process, on so many threads.
+    #[cfg(feature = "builtin-embedder")]
+    Builtin { threads: std::num::NonZeroUsize },
+    /// A Hugging Face text-embeddings-inference server.
+    Tei { url: String, api_key: Option<SecretString> },
+    /// Any server with OpenAI's `POST /v1/embeddings`.
+    OpenAi { url: String, model: String, api_key: Option<SecretString> },
+}
+
+/// What embeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// `builtin`, `tei` or `openai`.
+    pub provider: &'static str,
+    pub name: String,
+}
+
+/// Why there is no embedding.
+#[derive(Clone, Debug, Error)]
+pub enum EmbedError {
+    /// The provider is down, busy or slow: the same call may succeed later.
+    #[error("{detail}")]
+    Transient { detail: String, retry_after: Option<Duration> },
+    /// The provider refuses this input: the same call never succeeds.
+    #[error("{detail}")]
+    Permanent { detail: String },
+}
+
+impl EmbedError {
+    pub(crate) fn transient(detail: impl Into<String>) -> Self {
+        Self::Transient { detail: detail.into(), retry_after: None }
+    }
+
+    pub(crate) fn permanent(detail: impl Into<String>) -> Self {
+        Self::Permanent { detail: detail.into() }
+    }
+}
+
+/// What a text is embedded for. Interactive work goes before bulk work where the provider can tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Query,
+    Document,
+}
+
+/// A way to a model.
+#[async_trait]
+pub trait Embedder: Send + Sync {
+    /// One vector per text, in order. Callers give no more than [`Embedder::batch_texts_max`] texts and no blank ones.
+    async fn embed(&self, purpose: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError>;
+
+    /// The model that answers. Asked for at start and after faults, not per request.
+    async fn model(&self) -> Result<Model, EmbedError>;
+
+    /// Whether the provider is up. Called by one poller only: some servers die of being asked too often at once.
+    async fn probe(&self) -> Result<(), EmbedError>;
+
+    /// How many texts one call may carry.
+    fn batch_texts_max(&self) -> usize;
+}
+
+/// Makes the embedder that `provider` describes. Reaches for nothing yet: the server may come up later.
+///
+/// # Errors
+/// When the built-in model cannot be loaded or the HTTP client cannot be made.
+pub fn connect(provider: &Provider) -> crate::error::Result<Arc<dyn Embedder>> {
+    Ok(match provider {
+        #[cfg(feature = "builtin-embedder")]
+        Provider::Builtin { threads } => Arc::new(builtin::Builtin::load(*threads)?),
+        Provider::Tei { url, api_key } => Arc::new(tei::Tei::new(url, api_key.clone())?),
+        Provider::OpenAi { url, model, api_key } => {
+            Arc::new(openai::OpenAi::new(url, model.clone(), api_key.clone())?)
+        }
+    })
+}
+
+/// Checks what a provider sent: as many vectors as texts, all of one dimension, all usable.
+fn check_vectors(values: Vec<Vec<f32>>, texts: usize) -> Result<Vec<Vector>, EmbedError> {
+    if values.len() != texts {
+        return Err(EmbedError::transient(format!("the provider sent {} vectors for {texts} texts", values.len())));
+    }
+    let vectors: Vec<Vector> = values
+        .into_iter()
+        .map(|values| Vector::new(values).map_err(|error| EmbedError::transient(format!("the provider sent a bad vector: {error}"))))
+        .collect::<Result<_, _>>()?;
+    let dims = vectors.first().map_or(0, Vector::dimensions);
+    if vectors.iter().any(|vector| vector.dimensions() != dims) {
+        return Err(EmbedError::transient("the provider sent vectors of different dimensions"));
+    }
+    Ok(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_provider_sends_is_not_trusted() {
+        assert_eq!(check_vectors(vec![vec![1.0, 0.0], vec![0.0, 2.0]], 2).unwrap().len(), 2);
+        for bad in [vec![vec![1.0]], vec![vec![1.0], vec![f32::NAN]], vec![vec![1.0], vec![]], vec![vec![1.0], vec![1.0, 2.0]]] {
+            assert!(matches!(check_vectors(bad, 2), Err(EmbedError::Transient { .. })));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Any server that speaks OpenAI's `POST /v1/embeddings`.
+
+use async_trait::async_trait;
+use reqwest::Client;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::{EmbedError, Embedder, Model, Purpose, check_vectors, wire};
+use crate::{domain::Vector, error::Result};
+
+/// OpenAI takes 2,048; servers that imitate it take less. 32 is taken by all that we know of.
+const BATCH_TEXTS_MAX: usize = 32;
+
+pub(super) struct OpenAi {
+    client: Client,
+    url: String,
+    model: String,
+    api_key: Option<SecretString>,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    input: Vec<String>,
+    encoding_format: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+impl OpenAi {
+    /// `url` is the server's root or its `/v1`.
+    pub(super) fn new(url: &str, model: String, api_key: Option<SecretString>) -> Result<Self> {
+        let root = url.trim_end_matches('/').trim_end_matches("/v1");
+        Ok(Self { client: wire::client()?, url: format!("{root}/v1/embeddings"), model, api_key })
+    }
+}
+
+#[async_trait]
+impl Embedder for OpenAi {
+    async fn embed(&self, _: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
+        let count = texts.len();
+        let body = Request { model: &self.model, input: texts, encoding_format: "float" };
+        let request = wire::authorize(self.client.post(&self.url).json(&body), self.api_key.as_ref());
+        let mut answer: Answer = wire::send(request).await?;
+        // The order of `data` is not promised, `index` is.
+        answer.data.sort_by_key(|item| item.index);
+        if answer.data.iter().enumerate().any(|(position, item)| position != item.index) {
+            return Err(EmbedError::transient("the provider's answer skips or repeats an index"));
+        }
+        check_vectors(answer.data.into_iter().map(|item| item.embedding).collect(), count)
+    }
+
+    async fn model(&self) -> Result<Model, EmbedError> {
+        Ok(Model { provider: "openai", name: self.model.clone() })
+    }
+
+    async fn probe(&self) -> Result<(), EmbedError> {
+        // There is no route that every server has and that costs nothing, so ask for the smallest thing there is.
+        self.embed(Purpose::Query, vec!["ok".to_owned()]).await.map(|_| ())
+    }
+
+    fn batch_texts_max(&self) -> usize {
+        BATCH_TEXTS_MAX
+    }
+}

@@ -1,0 +1,138 @@
+//! HTTP as the providers need it: one client with deadlines, and their many error bodies read as one sentence.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::EmbedError;
+use crate::error::{Error, Result};
+
+/// One batch of documents on a small machine takes seconds.
+pub(super) const EMBED_DEADLINE: Duration = Duration::from_secs(20);
+/// A server may answer a probe only when its running batch is done.
+pub(super) const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// 128 vectors of 4,000 numbers as JSON.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Characters of a provider's own words that are kept.
+const DETAIL_CHARS_MAX: usize = 300;
+
+pub(super) fn client() -> Result<Client> {
+    Client::builder()
+        .timeout(EMBED_DEADLINE)
+        .connect_timeout(CONNECT_DEADLINE)
+        // A server that was restarted leaves dead connections behind; do not keep many or long.
+        .pool_idle_timeout(Duration::from_secs(15))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(Error::internal)
+}
+
+pub(super) fn authorize(request: RequestBuilder, api_key: Option<&SecretString>) -> RequestBuilder {
+    match api_key {
+        Some(key) => request.bearer_auth(key.expose_secret()),
+        None => request,
+    }
+}
+
+/// Sends `request` and reads its answer.
+pub(super) async fn send<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, EmbedError> {
+    // A refused or reset connection is a provider that restarts; a deadline is one that is busy.
+    let response = request.send().await.map_err(|error| EmbedError::transient(describe(&error)))?;
+    let status = response.status();
+    let retry_after = retry_after(&response);
+    let body = read_body(response).await?;
+    if !status.is_success() {
+        return Err(refusal(status, &body, retry_after));
+    }
+    serde_json::from_slice(&body)
+        .map_err(|error| EmbedError::transient(format!("the provider sent something else than expected: {error}")))
+}
+
+async fn read_body(mut response: Response) -> Result<Vec<u8>, EmbedError> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| EmbedError::transient(describe(&error)))? {
+        if body.len() + piece.len() > ANSWER_BYTES_MAX {
+            return Err(EmbedError::transient("the provider sent an endless answer"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// 400, 413, 415 and 422 are about the input and will be the same next time. Everything else is about the server or our
+/// configuration (401, 403, 404), which an operator can mend while the work waits.
+fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> EmbedError {
+    let detail = format!("the provider answered {}: {}", status.as_u16(), words(body));
+    match status.as_u16() {
+        400 | 413 | 415 | 422 => EmbedError::Permanent { detail },
+        _ => EmbedError::Transient { detail, retry_after },
+    }
+}
+
+/// The sentence in an error body: TEI says `{"error": …}` on its own routes and `{"message": …}` on OpenAI's, OpenAI
+/// `{"error": {"message": …}}`, frameworks plain text, and some nothing at all.
+fn words(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(value) => ["/error/message", "/message", "/error"]
+            .iter()
+            .find_map(|pointer| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned))
+            .unwrap_or_else(|| value.to_string()),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect();
+    if text.is_empty() { "(no words)".to_owned() } else { text }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds: u64 = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(300)))
+}
+
+/// The error and its causes, without the URL, which may hold a secret.
+fn describe(error: &reqwest::Error) -> String {
+    let kind = if error.is_timeout() {
+        "the provider did not answer in time"
+    } else if error.is_connect() {
+        "the provider cannot be reached"
+    } else {
+        "the connection to the provider broke"
+    };
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    format!("{kind} ({cause})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_of_error_body_is_read() {
+        for (body, expected) in [
+            (r#"{"error":"Model is overloaded","error_type":"Overloaded"}"#, "Model is overloaded"),
+            (r#"{"message":"too long","code":422,"type":"Validation"}"#, "too long"),
+            (r#"{"error":{"message":"bad key","type":"x"}}"#, "bad key"),
+            ("Failed to buffer the request body", "Failed to buffer the request body"),
+            ("", "(no words)"),
+        ] {
+            assert_eq!(words(body.as_bytes()), expected);
+        }
+        assert_eq!(words("x".repeat(10_000).as_bytes()).len(), DETAIL_CHARS_MAX);
+    }
+
+    #[test]
+    fn refusals_of_the_input_are_permanent_and_others_are_not() {
+        for status in [400, 413, 415, 422] {
+            assert!(matches!(refusal(StatusCode::from_u16(status).unwrap(), b"", None), EmbedError::Permanent { .. }));
+        }
+        for status in [401, 403, 404, 408, 424, 429, 500, 502, 503] {
+            assert!(matches!(refusal(StatusCode::from_u16(status).unwrap(), b"", None), EmbedError::Transient { .. }));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! HTTP: routes, what they accept and what they answer. Knows neither SQL nor providers. Imports `service`, `domain`
+//! and `error`.
+
+mod contexts;
+mod extract;
+mod health;
+mod observe;
+mod openapi;
+mod problem;
+mod search;
+
+use std::{net::TcpListener, sync::{Arc, atomic::{AtomicBool, Ordering}}, time::Duration};
+
+use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::time::Instant;
+use utoipa_actix_web::AppExt;
+
+pub use self::openapi::document;
+use crate::{domain::limits::REQUEST_DEADLINE, error::{Error, Result}, service::Service};
+
+/// What every handler may use.
+pub struct State {
+    pub service: Service,
+    started_at: Instant,
+    draining: AtomicBool,
+}
+
+impl State {
+    pub fn new(service: Service) -> Arc<Self> {
+        Arc::new(Self { service, started_at: Instant::now(), draining: AtomicBool::new(false) })
+    }
+
+    /// From now on the service is not ready: load balancers send nothing new while it finishes what it has.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How the server runs.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    pub workers: usize,
+    /// How long requests under way may take to finish after a stop was asked for.
+    pub shutdown_grace: Duration,
+}
+
+/// Slow clients: time for the head of a request. The body is bounded by the request's deadline.
+const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const CONNECTIONS_PER_WORKER_MAX: usize = 4_096;
+
+/// The API on `listener`. Signals are the caller's business.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, state: Arc<State>, options: ServerOptions) -> Result<Server> {
+    let state = web::Data::from(state);
+    let document = web::Data::new(document());
+    let routes = web::Data::new(problem::Routes::new(&document));
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(observe::observe))
+            .into_utoipa_app()
+            .app_data(state.clone())
+            .app_data(document.clone())
+            .app_data(routes.clone())
+            .app_data(web::PathConfig::default().error_handler(problem::path_error))
+            .app_data(web::QueryConfig::default().error_handler(problem::query_error))
+            .configure(configure)
+            .into_app()
+            .service(web::redirect("/docs", "/docs/"))
+            .service(openapi::explorer())
+            .default_service(web::to(problem::no_route))
+    });
+    let server = server
+        .workers(options.workers)
+        .max_connections(CONNECTIONS_PER_WORKER_MAX)
+        .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(options.shutdown_grace.max(REQUEST_DEADLINE).as_secs())
+        .disable_signals()
+        .listen(listener)
+        .map_err(Error::internal)?;
+    Ok(server.run())
+}
+
+/// Every route. Registered with `service`, which is what brings a route into the OpenAPI document.
+fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
+    config
+        .service(contexts::create_context)
+        .service(contexts::list_contexts)
+        .service(search::search_contexts)
+        .service(contexts::get_context)
+        .service(contexts::delete_context)
+        .service(health::get_health)
+        .service(health::get_liveness)
+        .service(health::get_readiness)
+        .service(openapi::get_openapi)
+        .service(openapi::get_error_code);
+}
+
+/// The metrics on a listener of their own, which no proxy forwards to.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve_metrics(listener: TcpListener, state: Arc<State>, handle: PrometheusHandle) -> Result<Server> {
+    let state = web::Data::from(state);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .app_data(web::Data::new(handle.clone()))
+            .service(observe::get_metrics)
+    });
+    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener).map_err(Error::internal)?.run())
+}

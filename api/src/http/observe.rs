@@ -1,0 +1,108 @@
+//! Around every request: an id, a span, one line in the log, metrics, a deadline, and a net under panics.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use actix_web::{
+    HttpResponse, body::{BoxBody, MessageBody}, dev::{ServiceRequest, ServiceResponse},
+    get, http::header::HeaderValue, http::header::HeaderName, middleware::Next, web,
+};
+use futures_util::FutureExt;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::time::Instant;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{State, problem::{Problem, REQUEST_ID}};
+use crate::{domain::limits::REQUEST_DEADLINE, error::{Code, Error}};
+
+/// Characters of a caller's own request id.
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// Wraps the whole application.
+pub(super) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let span = tracing::info_span!("http.request", request.id = %id);
+    let handled = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone());
+    let response = match tokio::time::timeout(REQUEST_DEADLINE, handled).await {
+        Ok(Ok(Ok(response))) => finish(response.map_into_boxed_body(), &id),
+        Ok(Ok(Err(error))) => Err(error),
+        Ok(Err(_panic)) => Err(failed(Error::internal("a handler panicked"), &id)),
+        Err(_) => Err(failed(
+            Error::new(Code::DeadlineExceeded, format!("The request took longer than {} s.", REQUEST_DEADLINE.as_secs()))
+                .with_retry_after(Duration::from_secs(1)),
+            &id,
+        )),
+    };
+    let (status, route) = match &response {
+        Ok(response) => (response.status(), response.request().match_pattern().unwrap_or_else(|| "none".to_owned())),
+        Err(error) => (error.as_response_error().status_code(), "none".to_owned()),
+    };
+    let elapsed = started.elapsed().as_secs_f64();
+    span.in_scope(|| {
+        tracing::info!(%method, route, status = status.as_u16(), duration_ms = elapsed * 1000.0, "request");
+    });
+    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_u16().to_string())];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::histogram!("http_request_duration_seconds", &labels[..2]).record(elapsed);
+    response
+}
+
+/// The caller's `X-Request-ID` when it is a plain short word, so that it cannot forge log lines; otherwise a new one.
+fn request_id(request: &ServiceRequest) -> String {
+    let plain = |id: &&str| {
+        (1..=REQUEST_ID_CHARS_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Puts the id into the answer, and into the body when it is a problem.
+fn finish(response: ServiceResponse, id: &str) -> Result<ServiceResponse, actix_web::Error> {
+    let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
+    if let Some(problem) = problem {
+        log(&problem.error, id);
+        let rebuilt = problem.response(Some(id));
+        let (request, _) = response.into_parts();
+        return Ok(ServiceResponse::new(request, rebuilt));
+    }
+    let mut response = response;
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), value);
+    }
+    Ok(response)
+}
+
+/// A failure for which there is no request left to answer on: actix answers it from the error alone.
+fn failed(error: Error, id: &str) -> actix_web::Error {
+    log(&error, id);
+    let problem = Problem::from(error);
+    let response = problem.response(Some(id));
+    actix_web::error::InternalError::from_response(problem, response).into()
+}
+
+/// Our own failures, once, with their causes. What callers do wrong is theirs to read.
+fn log(error: &Error, id: &str) {
+    match error.code {
+        Code::Internal => tracing::error!(request.id = id, %error, "a request failed"),
+        Code::DatabaseUnavailable | Code::EmbedderUnavailable | Code::DeadlineExceeded => {
+            tracing::warn!(request.id = id, %error, "a request could not be served");
+        }
+        _ => tracing::debug!(request.id = id, %error, "a request was refused"),
+    }
+}
+
+/// The metrics in Prometheus' text form.
+#[get("/metrics")]
+pub(super) async fn get_metrics(state: web::Data<State>, handle: web::Data<PrometheusHandle>) -> HttpResponse {
+    let pool = state.service.store().pool_status();
+    metrics::gauge!("database_connections").set(pool.size as f64);
+    metrics::gauge!("database_connections_idle").set(pool.available as f64);
+    metrics::gauge!("database_connection_waiters").set(pool.waiting as f64);
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(handle.render())
+}

@@ -1,0 +1,83 @@
+//! The OpenAPI document, made from the handlers, and the explorer that shows it.
+
+use std::str::FromStr;
+
+use actix_web::{App, HttpResponse, get, web};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_actix_web::AppExt;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::{configure, problem::{self, Problem, ProblemDetails}};
+use crate::error::{Code, Error};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Context API",
+        description = "Stores, finds and packs the context that AI applications feed to their models.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    servers((url = "/", description = "The server that this document was fetched from.")),
+    tags(
+        (name = "contexts", description = "Storing contexts and getting them back."),
+        (name = "search", description = "Finding contexts by meaning and by words."),
+        (name = "health", description = "How the service is."),
+        (name = "meta", description = "The service about itself."),
+    ),
+    modifiers(&ApiKeyScheme),
+)]
+struct Base;
+
+struct ApiKeyScheme;
+
+impl Modify for ApiKeyScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("ctx_…")
+            .description(Some("An API key, made by `context-api keys create`. Scopes: `read`, `write`, `admin`."))
+            .build();
+        openapi
+            .components
+            .get_or_insert_with(Default::default)
+            .add_security_scheme("api_key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The document. Needs no configuration and no database.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, document) = App::new().into_utoipa_app().openapi(Base::openapi()).configure(configure).split_for_parts();
+    document
+}
+
+pub(super) fn explorer() -> SwaggerUi {
+    SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json").try_it_out_enabled(true).persist_authorization(true))
+}
+
+/// This document
+#[utoipa::path(tag = "meta", operation_id = "get_openapi", security(()), responses(
+    (status = 200, description = "OpenAPI 3.1.", body = Object)
+))]
+#[get("/openapi.json")]
+pub async fn get_openapi(document: web::Data<utoipa::openapi::OpenApi>) -> HttpResponse {
+    HttpResponse::Ok().json(document.as_ref())
+}
+
+/// What an error code means
+#[utoipa::path(tag = "meta", operation_id = "get_error_code", security(()),
+    params(("code" = String, Path, description = "The `code` of an error.")),
+    responses(
+        (status = 200, description = "Its status and meaning, and what to do.", body = String, content_type = "text/plain"),
+        (status = 404, description = "No such code.", body = ProblemDetails, content_type = "application/problem+json")
+    )
+)]
+#[get("/errors/{code}")]
+pub async fn get_error_code(code: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let unknown = || Error::new(Code::RouteNotFound, "There is no such error code.");
+    let code = Code::from_str(&code).map_err(|_| unknown())?;
+    let section = problem::documentation(code).ok_or_else(unknown)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(section))
+}

@@ -1,0 +1,262 @@
+//! Errors as problem details (RFC 9457): the one place where a code gets a status and a title.
+
+use std::{fmt, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError, body::BoxBody, dev::ResourceDef, error::{PathError, QueryPayloadError},
+    http::{Method, StatusCode, header}, web,
+};
+use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema, openapi::OpenApi};
+
+use crate::error::{Code, Error, Violation};
+
+/// The media type of an error's body.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const REQUEST_ID: &str = "x-request-id";
+const DOCUMENTATION: &str = include_str!("../../../docs/errors.md");
+
+/// An [`Error`] on its way to a client.
+#[derive(Debug)]
+pub struct Problem {
+    pub(super) error: Error,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self { error }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// The body of every error, after RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemDetails {
+    /// Where the code is explained.
+    #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
+    kind: String,
+    /// The same for every error of this code.
+    title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What happened this time, for people.
+    detail: String,
+    /// What happened, for programs: stable.
+    code: &'static str,
+    /// What is wrong with which field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem>,
+    /// Tells operators which request it was; also in the header `X-Request-ID`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// JSON pointer (RFC 6901) into the body, or the name of a query parameter.
+    pointer: String,
+    detail: String,
+}
+
+impl From<&Violation> for FieldProblem {
+    fn from(violation: &Violation) -> Self {
+        Self { pointer: violation.pointer.clone(), detail: violation.detail.clone() }
+    }
+}
+
+/// The answers that any route with a key may give.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub(super) enum Problems {
+    /// Something in the request is malformed.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(#[to_schema] ProblemDetails),
+    /// The API key is missing or not valid.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] ProblemDetails),
+    /// The API key lacks the scope.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] ProblemDetails),
+    /// A defect of the service.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(#[to_schema] ProblemDetails),
+    /// The database is away or too slow; `Retry-After` says when to come back.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] ProblemDetails),
+}
+
+/// The answers that a route with a body may give besides.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub(super) enum BodyProblems {
+    /// The body, or the text in it, is too large.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] ProblemDetails),
+    /// The body is not declared as JSON.
+    #[response(status = 415, content_type = "application/problem+json")]
+    NotJson(#[to_schema] ProblemDetails),
+}
+
+/// The status of a code.
+pub(super) fn status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidJson | Code::InvalidRequest | Code::InvalidParameter => StatusCode::BAD_REQUEST,
+        Code::MissingApiKey | Code::InvalidApiKey => StatusCode::UNAUTHORIZED,
+        Code::MissingScope => StatusCode::FORBIDDEN,
+        Code::ContextNotFound | Code::RouteNotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::BodyTooLarge | Code::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::InvalidVector => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        Code::DatabaseUnavailable | Code::EmbedderUnavailable | Code::DeadlineExceeded => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a code means, in a few words.
+pub(super) fn title(code: Code) -> &'static str {
+    match code {
+        Code::InvalidJson => "The body is not usable JSON",
+        Code::InvalidRequest => "A field is not acceptable",
+        Code::InvalidParameter => "A parameter is not acceptable",
+        Code::MissingApiKey => "No API key",
+        Code::InvalidApiKey => "Unknown API key",
+        Code::MissingScope => "The API key lacks a scope",
+        Code::ContextNotFound => "No such context",
+        Code::RouteNotFound => "No such route",
+        Code::MethodNotAllowed => "Wrong method",
+        Code::BodyTooLarge => "The body is too large",
+        Code::TextTooLong => "The text is too long",
+        Code::UnsupportedMediaType => "Not JSON",
+        Code::InvalidVector => "The vector is not usable",
+        Code::Overloaded => "Too much at once",
+        Code::DatabaseUnavailable => "The database is away",
+        Code::EmbedderUnavailable => "The embedding service is away",
+        Code::DeadlineExceeded => "Out of time",
+        Code::Internal => "The service failed",
+    }
+}
+
+/// What the documentation says of a code: its section of the page on errors.
+pub(super) fn documentation(code: Code) -> Option<&'static str> {
+    let heading = format!("## {code}\n");
+    let section = &DOCUMENTATION[DOCUMENTATION.find(&heading)?..];
+    let end = section[3..].find("\n## ").map_or(section.len(), |end| end + 4);
+    Some(&section[3..end])
+}
+
+impl Problem {
+    /// The response, with the id of the request when it is known.
+    pub(super) fn response(&self, request_id: Option<&str>) -> HttpResponse<BoxBody> {
+        let error = &self.error;
+        let status = status(error.code);
+        let mut response = HttpResponse::build(status);
+        response.content_type(PROBLEM_JSON);
+        if let Some(after) = error.retry_after {
+            response.insert_header((header::RETRY_AFTER, after.max(Duration::from_secs(1)).as_secs().to_string()));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if let (Code::MethodNotAllowed, Some(allowed)) = (error.code, error.violations.first()) {
+            response.insert_header((header::ALLOW, allowed.detail.clone()));
+        }
+        if let Some(id) = request_id {
+            response.insert_header((REQUEST_ID, id));
+        }
+        let details = ProblemDetails {
+            kind: format!("/errors/{}", error.code),
+            title: title(error.code),
+            status: status.as_u16(),
+            detail: error.detail.clone().into_owned(),
+            code: error.code.as_str(),
+            errors: error.violations.iter().map(FieldProblem::from).collect(),
+            request_id: request_id.map(str::to_owned),
+        };
+        // Strings and numbers always serialise.
+        response.body(serde_json::to_vec(&details).unwrap_or_default())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        status(self.error.code)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        self.response(None)
+    }
+}
+
+pub(super) fn path_error(error: PathError, _: &HttpRequest) -> actix_web::Error {
+    let error = Error::new(Code::InvalidParameter, "A part of the path is malformed.").with_violation("path", error.to_string());
+    Problem::from(error).into()
+}
+
+pub(super) fn query_error(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
+    let error = Error::new(Code::InvalidParameter, "A query parameter is malformed.").with_violation("query", error.to_string());
+    Problem::from(error).into()
+}
+
+/// The documented routes, to tell a wrong path from a wrong method.
+pub(super) struct Routes(Vec<(ResourceDef, Vec<Method>)>);
+
+impl Routes {
+    pub(super) fn new(document: &OpenApi) -> Self {
+        let routes = document.paths.paths.iter().map(|(path, item)| {
+            let methods = [
+                (&item.get, Method::GET),
+                (&item.post, Method::POST),
+                (&item.put, Method::PUT),
+                (&item.patch, Method::PATCH),
+                (&item.delete, Method::DELETE),
+            ];
+            let methods = methods.into_iter().filter(|(operation, _)| operation.is_some()).map(|(_, method)| method);
+            (ResourceDef::new(path.as_str()), methods.collect())
+        });
+        Self(routes.collect())
+    }
+
+    fn methods(&self, path: &str) -> Vec<&Method> {
+        self.0.iter().filter(|(route, _)| route.is_match(path)).flat_map(|(_, methods)| methods).collect()
+    }
+}
+
+/// What no route takes.
+pub(super) async fn no_route(request: HttpRequest, routes: web::Data<Routes>) -> Result<HttpResponse, Problem> {
+    let methods = routes.methods(request.path());
+    if methods.is_empty() {
+        return Err(Error::new(Code::RouteNotFound, "There is no such route; /docs lists those that there are.").into());
+    }
+    let allowed = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Error::new(Code::MethodNotAllowed, format!("This route takes {allowed}."))
+        .with_violation("method", allowed)
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_status_a_title_and_a_section_in_the_documentation() {
+        for code in Code::iter() {
+            assert!(status(code).is_client_error() || status(code).is_server_error(), "{code}");
+            let section = documentation(code).unwrap_or_else(|| panic!("docs/errors.md lacks a section for {code}"));
+            let says = format!("{}: {}", status(code).as_u16(), title(code));
+            assert!(section.contains(&says), "docs/errors.md does not say `{says}` of {code}");
+            assert_eq!(section.matches("\n## ").count(), 0);
+        }
+    }
+}

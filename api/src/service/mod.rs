@@ -1,0 +1,81 @@
+//! What the product does, in terms of the domain. Knows no HTTP and no SQL. Imports `store`, `embedding`, `cache`,
+//! `domain` and `error`.
+
+mod chunking;
+mod contexts;
+mod embed;
+mod health;
+mod keys;
+mod provider;
+mod search;
+
+use std::{sync::Arc, time::Duration};
+
+use moka::future::Cache as Local;
+use tokio::sync::Notify;
+
+pub use self::{
+    health::{Check, CheckStatus, Health},
+    provider::ProviderState,
+};
+use crate::{
+    cache::Cache,
+    domain::{ApiKeyHash, Principal, SpaceInfo},
+    embedding::Embedder,
+    error::Result,
+    store::Store,
+};
+
+/// How long a verified key is trusted without asking again: the longest time that a revoked key still works.
+const PRINCIPAL_TTL: Duration = Duration::from_secs(1);
+const PRINCIPALS_MAX: u64 = 10_000;
+/// How long a change of the active space may go unnoticed.
+const SPACE_TTL: Duration = Duration::from_secs(1);
+
+/// The product. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    store: Store,
+    cache: Cache,
+    embedder: Arc<dyn Embedder>,
+    provider: Arc<provider::Watch>,
+    principals: Local<ApiKeyHash, Principal>,
+    space: Local<(), SpaceInfo>,
+    /// Wakes the worker of this process when there is something to embed.
+    pending: Arc<Notify>,
+}
+
+impl Service {
+    pub fn new(store: Store, cache: Cache, embedder: Arc<dyn Embedder>) -> Self {
+        Self {
+            store,
+            cache,
+            embedder,
+            provider: Arc::default(),
+            principals: Local::builder().max_capacity(PRINCIPALS_MAX).time_to_live(PRINCIPAL_TTL).build(),
+            space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
+            pending: Arc::default(),
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Tidies the database in process; a server tidies itself.
+    ///
+    /// # Errors
+    /// [`crate::error::Code::DatabaseUnavailable`].
+    pub async fn vacuum(&self) -> Result<()> {
+        #[cfg(feature = "embedded-postgres")]
+        if self.store.is_embedded() {
+            return self.store.vacuum().await;
+        }
+        Ok(())
+    }
+
+    /// Returns when a write of this process left something to embed.
+    pub async fn pending_noticed(&self) {
+        self.pending.notified().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! PostgreSQL in process: the embedded default. It serves exactly one connection, so the pool holds one, and whoever
+//! held it while waiting for another would wait for ever. What was acknowledged survives the process, but perhaps not a
+//! power cut; the first start says so.
+
+use std::{net::SocketAddr, path::{Path, PathBuf}, sync::Arc};
+
+use pglite_oxide::{PgliteServer, extensions};
+use sqlx::postgres::PgConnectOptions;
+
+use super::{ConnectOptions, Store, migrations, pool};
+use crate::error::{Code, Error, Result};
+
+/// The running engine; stops when the last [`Store`] is gone.
+pub(super) struct Engine(#[expect(dead_code, reason = "kept for its drop, which stops the engine")] PgliteServer);
+
+/// Plans are made when the tables are empty and kept as long as the session, which here is for ever: one that reads a
+/// whole table, right for an empty one, would stay. All our statements have an index.
+const SESSION: &str = "set enable_seqscan = off";
+
+/// The engine comes without its dictionaries' stop words. PostgreSQL's are those of the Snowball project.
+const STOP_WORDS: &str = include_str!("english.stop");
+
+impl Store {
+    /// Starts the engine on the data in `folder`, which is made when it is missing, and brings it to this version's
+    /// schema. `options.url` and `options.connections_max` are not used.
+    ///
+    /// # Errors
+    /// When the folder is in use by another process, is not writable, or holds something else.
+    pub async fn embedded(folder: &Path, options: &ConnectOptions) -> Result<Self> {
+        let server = start(folder.to_owned()).await?;
+        let address = server.tcp_addr().ok_or_else(|| Error::internal("the engine has no TCP address"))?;
+        let connect = connect_options(address);
+        migrations::migrate_embedded(&connect).await?;
+        let options = ConnectOptions { connections_max: 1, ..options.clone() };
+        let mut store = Self::from_pool(pool::pool(&options, connect, SESSION)?);
+        store.engine = Some(Arc::new(Engine(server)));
+        Ok(store)
+    }
+
+    /// Does what autovacuum does on a server, which the engine in process has not: reclaims the space of old versions
+    /// and tells the planner how large the tables are.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn vacuum(&self) -> Result<()> {
+        let mut connection = self.connection().await?;
+        // Only an owner vacuums, and not within a transaction: each statement goes alone.
+        for sql in ["reset role", "vacuum (analyze) contexts, chunks, chunk_embeddings", "set role context_app"] {
+            let result = sqlx::raw_sql(sql).execute(connection.pg()).await;
+            if let Err(error) = connection.settle(result) {
+                // Never give back a session that still is the superuser's.
+                connection.discard();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn start(folder: PathBuf) -> Result<PgliteServer> {
+    let shown = folder.display().to_string();
+    let started = tokio::task::spawn_blocking(move || {
+        let dictionaries = folder.join("tmp/pglite/share/postgresql/tsearch_data");
+        std::fs::create_dir_all(&dictionaries)?;
+        std::fs::write(dictionaries.join("english.stop"), STOP_WORDS)?;
+        // `fsync` stays off, as the engine has it: switched on, it cannot start, because its file system refuses to sync
+        // a directory. A killed process loses nothing, the kernel has it all; a power cut may take the last seconds.
+        PgliteServer::builder().path(&folder).extension(extensions::VECTOR).start()
+    });
+    started.await.map_err(Error::internal)?.map_err(|error| {
+        Error::new(
+            Code::DatabaseUnavailable,
+            format!(
+                "The database in process could not be started on `{shown}`. Is another context-api running on the same \
+                 folder? Stop it, or choose another folder with DATA_DIR."
+            ),
+        )
+        .with_source(error.to_string())
+    })
+}
+
+fn connect_options(address: SocketAddr) -> PgConnectOptions {
+    pool::without_tls(PgConnectOptions::new_without_pgpass())
+        .host(&address.ip().to_string())
+        .port(address.port())
+        .username("postgres")
+        .database("template1")
+        .application_name("context-api")
+        .statement_cache_capacity(256)
+}

@@ -1,0 +1,215 @@
+//! The queue of embedding work, which is a column of `contexts`, and its results. Workers claim rows for a while; one
+//! that dies loses its claim by the clock, so no row is ever stuck.
+
+use std::time::Duration;
+
+use pgvector::HalfVector;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::Store;
+use crate::{
+    domain::{ContextId, SpaceId, TenantId, Vector},
+    error::{Error, Result},
+};
+
+/// A context that waits for its embedding, claimed by the caller.
+#[derive(Debug)]
+pub struct PendingContext {
+    pub id: ContextId,
+    /// The version that was read; results for any other are not written.
+    pub version: i64,
+    /// How often it was claimed, this time included.
+    pub attempts: i32,
+    /// Empty when the context was written again in the moment of the claim.
+    pub chunks: Vec<PendingChunk>,
+}
+
+#[derive(Debug)]
+pub struct PendingChunk {
+    pub chunk_no: i32,
+    pub text: String,
+}
+
+/// The embedding of one chunk of one version of a context.
+#[derive(Debug)]
+pub struct ChunkVector {
+    pub context: ContextId,
+    pub version: i64,
+    pub chunk_no: i32,
+    pub vector: Vector,
+}
+
+/// $1 tenant, $2 contexts, $3 seconds of the claim
+const CLAIM: &str = "
+    with due as (
+        select c.id from contexts c
+        where c.tenant_id = $1 and c.embedding_status = 'pending' and c.is_active and c.embedding_due_at <= now()
+        order by c.embedding_due_at
+        limit $2
+        for update skip locked
+    ), claimed as (
+        update contexts c
+        set embedding_due_at = now() + make_interval(secs => $3), embedding_attempts = c.embedding_attempts + 1
+        from due
+        where c.tenant_id = $1 and c.id = due.id
+        returning c.id, c.version, c.embedding_attempts
+    )
+    select claimed.id, claimed.version, claimed.embedding_attempts, k.chunk_no, k.text
+    from claimed
+    left join chunks k on k.tenant_id = $1 and k.context_id = claimed.id and k.version = claimed.version
+    order by claimed.id, k.chunk_no";
+
+/// Marks what is still of the version that was read, and keeps the embeddings of just that.
+///
+/// $1 tenant, $2 space, $3 contexts, $4 versions, $5 chunk numbers, $6 vectors
+const SAVE: &str = "
+    with v as (
+        select * from unnest($3::uuid[], $4::bigint[], $5::integer[], $6::halfvec[])
+            as v (context_id, version, chunk_no, embedding)
+    ), done as (
+        update contexts c
+        set embedding_status = 'ready', embedding_error = null
+        from (select distinct context_id, version from v) d
+        where c.tenant_id = $1 and c.id = d.context_id and c.version = d.version
+          and c.is_active and c.embedding_status = 'pending'
+        returning c.id, c.version
+    ), kept as (
+        insert into chunk_embeddings (tenant_id, space_id, context_id, version, chunk_no, user_id, context_type,
+                                      expires_at, embedding)
+        select $1, $2, k.context_id, k.version, k.chunk_no, k.user_id, k.context_type, k.expires_at, v.embedding
+        from v
+        join done on done.id = v.context_id and done.version = v.version
+        join chunks k on k.tenant_id = $1 and k.context_id = v.context_id and k.version = v.version
+                     and k.chunk_no = v.chunk_no
+        on conflict do nothing
+    )
+    select count(*) from done";
+
+impl Store {
+    /// Tenants that have rows to embed, at most `tenants_max`.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn tenants_with_pending(&self, tenants_max: i32) -> Result<Vec<TenantId>> {
+        let mut connection = self.connection().await?;
+        let result = sqlx::query_scalar::<_, Uuid>("select tenants_with_pending_embeddings($1)")
+            .bind(tenants_max)
+            .fetch_all(connection.pg())
+            .await;
+        Ok(connection.settle(result)?.into_iter().map(TenantId).collect())
+    }
+
+    /// Claims up to `contexts_max` rows that are due, longest waiting first, for the time of `claim`.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn claim_pending(
+        &self,
+        tenant: TenantId,
+        contexts_max: i64,
+        claim: Duration,
+    ) -> Result<Vec<PendingContext>> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(CLAIM)
+            .bind(tenant.0)
+            .bind(contexts_max)
+            .bind(claim.as_secs_f64())
+            .fetch_all(connection.pg())
+            .await;
+        let mut contexts: Vec<PendingContext> = Vec::new();
+        for row in connection.settle(result)? {
+            let id = ContextId(row.try_get("id").map_err(Error::internal)?);
+            if contexts.last().is_none_or(|last| last.id != id) {
+                contexts.push(PendingContext {
+                    id,
+                    version: row.try_get("version").map_err(Error::internal)?,
+                    attempts: row.try_get("embedding_attempts").map_err(Error::internal)?,
+                    chunks: Vec::new(),
+                });
+            }
+            let chunk_no: Option<i32> = row.try_get("chunk_no").map_err(Error::internal)?;
+            if let (Some(chunk_no), Some(context)) = (chunk_no, contexts.last_mut()) {
+                let text = row.try_get("text").map_err(Error::internal)?;
+                context.chunks.push(PendingChunk { chunk_no, text });
+            }
+        }
+        Ok(contexts)
+    }
+
+    /// Keeps embeddings; answers how many contexts became ready. What was written again or deleted meanwhile is
+    /// skipped.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn save_embeddings(&self, tenant: TenantId, space: SpaceId, vectors: &[ChunkVector]) -> Result<u64> {
+        let ids: Vec<Uuid> = vectors.iter().map(|v| v.context.0).collect();
+        let versions: Vec<i64> = vectors.iter().map(|v| v.version).collect();
+        let chunk_nos: Vec<i32> = vectors.iter().map(|v| v.chunk_no).collect();
+        let halves: Vec<HalfVector> =
+            vectors.iter().map(|v| HalfVector::from_f32_slice(v.vector.as_slice())).collect();
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query_scalar::<_, i64>(SAVE)
+            .bind(tenant.0)
+            .bind(space.0)
+            .bind(ids)
+            .bind(versions)
+            .bind(chunk_nos)
+            .bind(halves)
+            .fetch_one(connection.pg())
+            .await;
+        Ok(connection.settle(result)?.unsigned_abs())
+    }
+
+    /// Makes claimed rows due again after `delay`, and notes why.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn postpone_pending(
+        &self,
+        tenant: TenantId,
+        contexts: &[ContextId],
+        delay: Duration,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let ids: Vec<Uuid> = contexts.iter().map(|id| id.0).collect();
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(
+            "update contexts
+             set embedding_due_at = now() + make_interval(secs => $3), embedding_error = $4
+             where tenant_id = $1 and id = any($2) and embedding_status = 'pending'",
+        )
+        .bind(tenant.0)
+        .bind(ids)
+        .bind(delay.as_secs_f64())
+        .bind(reason)
+        .execute(connection.pg())
+        .await;
+        connection.settle(result).map(|_| ())
+    }
+
+    /// Gives a version up for good, with the reason that its reader will see.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn fail_pending(
+        &self,
+        tenant: TenantId,
+        context: ContextId,
+        version: i64,
+        reason: &str,
+    ) -> Result<()> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(
+            "update contexts set embedding_status = 'failed', embedding_error = $4
+             where tenant_id = $1 and id = $2 and version = $3 and embedding_status = 'pending'",
+        )
+        .bind(tenant.0)
+        .bind(context.0)
+        .bind(version)
+        .bind(reason)
+        .execute(connection.pg())
+        .await;
+        connection.settle(result).map(|_| ())
+    }
+}

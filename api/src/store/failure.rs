@@ -1,0 +1,62 @@
+//! The driver's errors as ours: what the caller did wrong, what the database is too busy or too far away for, and what
+//! is a defect.
+
+use std::time::Duration;
+
+use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
+
+use crate::error::{Code, Error};
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Whether the session can be used after `error`: the server has answered, and it did not hang up.
+pub(super) fn connection_survives(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => !is_disconnect(error.as_ref()),
+        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
+        _ => false,
+    }
+}
+
+/// SQLSTATE classes 57P0x (shutdown, crash, cannot connect now) and 08 (connection), and 53300 (too many connections).
+fn is_disconnect(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("57P0") || code.starts_with("08") || code == "53300")
+}
+
+pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            unavailable("The database cannot be reached.").with_source(error)
+        }
+        sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
+            Some(postgres) => from_postgres(postgres.code(), is_disconnect(postgres), postgres.to_string()),
+            None => Error::internal(error),
+        },
+        _ => Error::internal(error),
+    }
+}
+
+fn from_postgres(sqlstate: &str, is_disconnect: bool, message: String) -> Error {
+    let source = format!("{message} (SQLSTATE {sqlstate})");
+    match sqlstate {
+        _ if is_disconnect => unavailable("The database is restarting or refuses connections.").with_source(source),
+        // Cancelled by statement_timeout.
+        "57014" => Error::new(Code::DeadlineExceeded, "The database took too long to answer.")
+            .with_retry_after(RETRY_AFTER)
+            .with_source(source),
+        // Deadlock, serialization failure, lock timeout: nothing was written, and a second try finds the way free.
+        "40001" | "40P01" | "55P03" => unavailable("The database asks to try again.").with_source(source),
+        // A fail-over left us on a replica.
+        "25006" => unavailable("The database is read-only at the moment.").with_source(source),
+        "53100" | "53200" => unavailable("The database is out of disk or memory.").with_source(source),
+        // Wrong password, no such role or database, no right to log in: an operator has to act, a caller can wait.
+        "28000" | "28P01" | "3D000" | "42501" => {
+            unavailable("The database refuses the service.").with_source(source)
+        }
+        _ => Error::internal(source),
+    }
+}
+
+fn unavailable(detail: &'static str) -> Error {
+    Error::new(Code::DatabaseUnavailable, detail).with_retry_after(RETRY_AFTER)
+}

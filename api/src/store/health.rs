@@ -1,0 +1,90 @@
+//! Whether the database answers, and whether its schema is the one that this version was built for.
+
+use super::{Store, migrations};
+use crate::error::{Code, Error, Result};
+
+/// How the database's schema relates to this version's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    Current,
+    /// So many migrations are missing.
+    Behind { missing: usize },
+    /// The database was migrated by a newer version.
+    Newer { found: i64 },
+}
+
+impl SchemaState {
+    pub(super) fn of(applied: &[i64]) -> Self {
+        if let Some(&found) = applied.iter().find(|version| !migrations::MIGRATIONS.version_exists(**version)) {
+            return Self::Newer { found };
+        }
+        match migrations::MIGRATIONS.iter().count() - applied.len() {
+            0 => Self::Current,
+            missing => Self::Behind { missing },
+        }
+    }
+
+    /// # Errors
+    /// A sentence that says what an operator has to do, unless the schema is current.
+    pub fn require_current(self) -> Result<()> {
+        match self {
+            Self::Current => Ok(()),
+            Self::Behind { missing } => Err(Error::new(
+                Code::DatabaseUnavailable,
+                format!("The database lacks {missing} migration(s). Run `context-api migrate` first."),
+            )),
+            Self::Newer { found } => Err(migrations::newer_schema(found)),
+        }
+    }
+}
+
+impl Store {
+    /// One round trip.
+    ///
+    /// # Errors
+    /// [`Code::DatabaseUnavailable`] when it fails or takes too long.
+    pub async fn ping(&self) -> Result<()> {
+        let mut connection = self.connection().await?;
+        let result = sqlx::query("select 1").execute(connection.pg()).await;
+        connection.settle(result).map(|_| ())
+    }
+
+    /// # Errors
+    /// [`Code::DatabaseUnavailable`] when it cannot be asked.
+    pub async fn schema_state(&self) -> Result<SchemaState> {
+        let mut connection = self.connection().await?;
+        let result = migrations::versions(connection.pg()).await;
+        Ok(SchemaState::of(&connection.settle(result)?))
+    }
+
+    /// Whether the functions behind the text index may run inside it under row-level security; see
+    /// `init-db/03-leakproof.sql`. Without, keyword search works but reads all of a tenant's rows.
+    ///
+    /// # Errors
+    /// [`Code::DatabaseUnavailable`] when it cannot be asked.
+    pub async fn text_index_is_usable(&self) -> Result<bool> {
+        let mut connection = self.connection().await?;
+        let result = sqlx::query_scalar(
+            "select bool_and(proleakproof) from pg_proc
+             where oid in ('ts_match_vq(tsvector,tsquery)'::regprocedure, 'jsonb_contains(jsonb,jsonb)'::regprocedure)",
+        )
+        .fetch_one(connection.pg())
+        .await;
+        connection.settle(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_is_current_behind_or_newer() {
+        let known: Vec<i64> = migrations::MIGRATIONS.iter().map(|migration| migration.version).collect();
+        assert_eq!(SchemaState::of(&known), SchemaState::Current);
+        assert_eq!(SchemaState::of(&known[..1]), SchemaState::Behind { missing: known.len() - 1 });
+        let newer: Vec<i64> = known.iter().copied().chain([9_999]).collect();
+        assert_eq!(SchemaState::of(&newer), SchemaState::Newer { found: 9_999 });
+        assert!(SchemaState::Newer { found: 9_999 }.require_current().unwrap_err().to_string().contains("9999"));
+    }
+}

@@ -1,0 +1,129 @@
+//! Brings a database to the schema that this version knows. The only place where the service acts as `context_owner`.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+
+use super::{ConnectOptions, SchemaState, Store, failure};
+use crate::error::{Code, Error, Result};
+
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// What a superuser runs first; see `init-db/`.
+const INIT_DB: [&str; 3] = [
+    include_str!("../../../init-db/01-roles.sql"),
+    include_str!("../../../init-db/02-extensions.sql"),
+    include_str!("../../../init-db/03-leakproof.sql"),
+];
+
+/// How long a migration waits for one that is already running.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a migration did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Migrations that were missing and are now there.
+    pub count: usize,
+    /// The newest one.
+    pub version: i64,
+}
+
+impl Store {
+    /// Brings the database behind `options` to this version's schema. Any number may run at once: one works, the others
+    /// wait and find nothing to do. A superuser also gets `init-db/` done.
+    ///
+    /// # Errors
+    /// [`Code::DatabaseUnavailable`], or a sentence about what an operator has to do.
+    pub async fn migrate(options: &ConnectOptions) -> Result<Applied> {
+        let url = options.parse_url()?;
+        let connect = PgConnection::connect_with(&url);
+        let mut pg = tokio::time::timeout(options.connect_timeout, connect)
+            .await
+            .map_err(|_| Error::new(Code::DatabaseUnavailable, "The database did not answer in time."))?
+            .map_err(failure::from_sqlx)?;
+        let applied = migrate(&mut pg).await;
+        // The outcome is known; a failed goodbye changes nothing about it.
+        pg.close().await.ok();
+        applied
+    }
+}
+
+/// Like [`Store::migrate`], for a connection that is open. Leaves the session as `context_owner`.
+pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
+    become_owner(pg).await?;
+    let before = applied_versions(pg).await?;
+    if let SchemaState::Newer { found } = SchemaState::of(&before) {
+        return Err(newer_schema(found));
+    }
+    MIGRATIONS.run(&mut *pg).await.map_err(|error| {
+        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.").with_source(error)
+    })?;
+    let after = applied_versions(pg).await?;
+    Ok(Applied { count: after.len() - before.len(), version: after.last().copied().unwrap_or(0) })
+}
+
+async fn become_owner(pg: &mut PgConnection) -> Result<()> {
+    let (is_superuser, has_roles): (bool, bool) = sqlx::query_as(
+        "select (select rolsuper from pg_roles where rolname = current_user),
+                (select count(*) = 2 from pg_roles where rolname in ('context_owner', 'context_app'))",
+    )
+    .fetch_one(&mut *pg)
+    .await
+    .map_err(failure::from_sqlx)?;
+    if is_superuser {
+        // Two superusers at once would collide on the same catalogue rows.
+        sqlx::raw_sql("select pg_advisory_lock(hashtext('context-api init-db'))").execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+        for sql in INIT_DB {
+            sqlx::raw_sql(sql).execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+        }
+        sqlx::raw_sql("select pg_advisory_unlock(hashtext('context-api init-db'))").execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+    } else if !has_roles {
+        return Err(Error::new(
+            Code::DatabaseUnavailable,
+            "The database has no roles `context_owner` and `context_app`. Let a superuser run the files of init-db/ in \
+             it, then migrate again.",
+        ));
+    }
+    let session = format!("set role context_owner; set statement_timeout = 0; set lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut *pg).await.map_err(|error| {
+        Error::new(
+            Code::DatabaseUnavailable,
+            "This login may not act as `context_owner`. Migrate with the owner's or a superuser's DATABASE_URL.",
+        )
+        .with_source(error)
+    })?;
+    Ok(())
+}
+
+/// Versions of the migrations that the database has, ascending; empty on a fresh one.
+pub(super) async fn applied_versions(pg: &mut PgConnection) -> Result<Vec<i64>> {
+    versions(pg).await.map_err(failure::from_sqlx)
+}
+
+pub(super) async fn versions(pg: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut *pg).await?;
+    if !exists {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar("select version from _sqlx_migrations where success order by version").fetch_all(pg).await
+}
+
+pub(super) fn newer_schema(found: i64) -> Error {
+    Error::new(
+        Code::DatabaseUnavailable,
+        format!("The database has migration {found}, which this version does not know. Start the version that it belongs to, or a newer one."),
+    )
+}
+
+/// Options for one connection that is not pooled, used by the engine in process before anything else connects.
+#[cfg(feature = "embedded-postgres")]
+pub(super) async fn migrate_embedded(options: &PgConnectOptions) -> Result<Applied> {
+    let mut pg = PgConnection::connect_with(options).await.map_err(failure::from_sqlx)?;
+    sqlx::raw_sql("set context.embedding_type = 'vector'").execute(&mut pg).await.map_err(failure::from_sqlx)?;
+    let applied = migrate(&mut pg).await;
+    // The engine is one session for all that connect after each other: hand it over as it was found.
+    sqlx::raw_sql("reset role; reset all").execute(&mut pg).await.map_err(failure::from_sqlx)?;
+    pg.close().await.map_err(failure::from_sqlx)?;
+    applied
+}

@@ -1,0 +1,227 @@
+//! Connections, each of which knows the tenant that it is set to. Row-level security compares every row with the
+//! session's tenant; setting it costs a round trip, so a connection is set only when its tenant changes.
+
+use std::{ops::DerefMut, str::FromStr, time::Duration};
+
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
+};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use tokio::time::Instant;
+use tracing::log::LevelFilter;
+
+use super::{Store, failure};
+use crate::{
+    domain::TenantId,
+    error::{Code, Error, Result},
+};
+
+pub(super) type Pool = deadpool::managed::Pool<Connector>;
+
+/// How to reach the database, and how long to wait for it.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// `postgres://…`
+    pub url: SecretString,
+    pub connections_max: usize,
+    /// Waiting for a free connection; then 503.
+    pub wait_timeout: Duration,
+    /// Opening a connection.
+    pub connect_timeout: Duration,
+    /// One statement, enforced by the server.
+    pub statement_timeout: Duration,
+}
+
+impl ConnectOptions {
+    pub(super) fn parse_url(&self) -> Result<PgConnectOptions> {
+        let options = PgConnectOptions::from_str(self.url.expose_secret())
+            // The source may quote the URL, which holds a password.
+            .map_err(|_| Error::internal("DATABASE_URL is not of the form postgres://user:password@host:port/database"))?;
+        Ok(options.application_name("context-api").statement_cache_capacity(256).log_statements(LevelFilter::Trace))
+    }
+}
+
+/// How busy the pool is.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolStatus {
+    pub size: usize,
+    pub available: usize,
+    pub waiting: usize,
+}
+
+/// Opens connections for the pool and decides which may be used again.
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    statement_timeout: Duration,
+    /// Added to the settings of each session.
+    extra_settings: &'static str,
+}
+
+/// A connection and what is known of its session.
+pub(super) struct Connection {
+    pg: PgConnection,
+    /// What `context.tenant_id` is; none when unknown.
+    tenant: Option<TenantId>,
+    /// False from before a statement until its outcome is known: a future that is dropped in between leaves it so.
+    settled: bool,
+    broken: bool,
+    opened_at: Instant,
+}
+
+/// Old connections are replaced, so that load spreads again after a fail-over and caches on the server do not grow.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+
+impl Manager for Connector {
+    type Type = Connection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Connection> {
+        let mut pg = self.options.connect().await.map_err(failure::from_sqlx)?;
+        // Not start-up parameters: poolers in between refuse those. `strict_order` keeps hits in order of distance while
+        // the index scan goes on past filtered rows. `hnsw.*` are placeholders until the extension is loaded.
+        let session = format!(
+            "set role context_app; set statement_timeout = {}; set idle_in_transaction_session_timeout = {}; \
+             set jit = off; set hnsw.iterative_scan = 'strict_order'; set hnsw.ef_search = 100; \
+             set hnsw.max_scan_tuples = 40000; {}",
+            self.statement_timeout.as_millis(),
+            self.statement_timeout.as_millis() * 2,
+            self.extra_settings,
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_sqlx)?;
+        Ok(Connection { pg, tenant: None, settled: true, broken: false, opened_at: Instant::now() })
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
+        if connection.broken {
+            return Err(RecycleError::message("the connection broke"));
+        }
+        if connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
+            return Err(RecycleError::message("the connection is old"));
+        }
+        if !connection.settled {
+            // Its last user was cancelled in the middle of a statement. The driver first reads what is outstanding;
+            // the pool's timeout bounds that.
+            connection.tenant = None;
+            connection.pg.ping().await.map_err(|error| RecycleError::Backend(failure::from_sqlx(error)))?;
+            connection.settled = true;
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// The session, for one statement or transaction; [`Connection::settle`] must follow.
+    pub(super) fn pg(&mut self) -> &mut PgConnection {
+        self.settled = false;
+        &mut self.pg
+    }
+
+    /// Takes note of how a statement ended, and turns the driver's error into ours.
+    pub(super) fn settle<T>(&mut self, result: sqlx::Result<T>) -> Result<T> {
+        match &result {
+            Ok(_) => self.settled = true,
+            Err(error) if failure::connection_survives(error) => self.settled = true,
+            Err(_) => self.broken = true,
+        }
+        result.map_err(failure::from_sqlx)
+    }
+
+    /// Lets the pool close this connection instead of handing it out again.
+    #[cfg(feature = "embedded-postgres")]
+    pub(super) fn discard(&mut self) {
+        self.broken = true;
+    }
+
+    async fn set_tenant(&mut self, tenant: TenantId) -> Result<()> {
+        if self.tenant == Some(tenant) {
+            return Ok(());
+        }
+        self.tenant = None;
+        let result = sqlx::query("select set_config('context.tenant_id', $1, false)")
+            .bind(tenant.to_string())
+            .execute(self.pg())
+            .await;
+        self.settle(result)?;
+        self.tenant = Some(tenant);
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Makes the pool. Opens no connection yet: the database may come up later.
+    ///
+    /// # Errors
+    /// When the URL is malformed.
+    pub fn new(options: &ConnectOptions) -> Result<Self> {
+        Ok(Self::from_pool(pool(options, options.parse_url()?, "")?))
+    }
+
+    pub(super) fn from_pool(pool: Pool) -> Self {
+        Self {
+            pool,
+            #[cfg(feature = "embedded-postgres")]
+            engine: None,
+        }
+    }
+
+    /// A connection that no tenant is set on, for what belongs to no tenant.
+    pub(super) async fn connection(&self) -> Result<impl DerefMut<Target = Connection> + use<>> {
+        self.acquire().await
+    }
+
+    /// A connection that sees the rows of `tenant`.
+    pub(super) async fn tenant(&self, tenant: TenantId) -> Result<Object<Connector>> {
+        let mut connection = self.acquire().await?;
+        connection.set_tenant(tenant).await?;
+        Ok(connection)
+    }
+
+    async fn acquire(&self) -> Result<Object<Connector>> {
+        match self.pool.get().await {
+                Ok(connection) => Ok(connection),
+                Err(PoolError::Backend(error)) => Err(error),
+                Err(PoolError::Timeout(kind)) => {
+                    Err(Error::new(
+                        Code::DatabaseUnavailable,
+                        "The database did not give the service a connection in time.",
+                    )
+                    .with_retry_after(Duration::from_secs(1))
+                    .with_source(format!("{kind:?} timed out")))
+                }
+                Err(other) => Err(Error::internal(other.to_string())),
+        }
+    }
+
+    pub fn pool_status(&self) -> PoolStatus {
+        let status = self.pool.status();
+        PoolStatus { size: status.size, available: status.available, waiting: status.waiting }
+    }
+
+    /// Closes the connections. Statements under way end first.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+pub(super) fn pool(options: &ConnectOptions, pg: PgConnectOptions, extra_settings: &'static str) -> Result<Pool> {
+    let connector = Connector { options: pg, statement_timeout: options.statement_timeout, extra_settings };
+    let mut config = PoolConfig::new(options.connections_max);
+    config.timeouts = Timeouts {
+        wait: Some(options.wait_timeout),
+        create: Some(options.connect_timeout),
+        recycle: Some(options.connect_timeout),
+    };
+    // Last used first: the warmest caches, and idle ones grow old and go.
+    config.queue_mode = QueueMode::Lifo;
+    Pool::builder(connector).config(config).runtime(Runtime::Tokio1).build().map_err(|error| Error::internal(error.to_string()))
+}
+
+/// TLS is decided by the URL's `sslmode`; the engine in process speaks none.
+pub(super) fn without_tls(options: PgConnectOptions) -> PgConnectOptions {
+    options.ssl_mode(PgSslMode::Disable)
+}

@@ -1,0 +1,88 @@
+//! Logs and metrics of the process. Logs go to standard error, so that what a command prints can be used by another.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line, for machines.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+impl LogFormat {
+    /// People sit at terminals, machines read files.
+    pub fn for_terminal() -> Self {
+        if std::io::stderr().is_terminal() { Self::Pretty } else { Self::Json }
+    }
+}
+
+/// What libraries say at `info` and `warn` that helps nobody; whoever wants it names them in `LOG_LEVEL`.
+const QUIET: &str = "sqlx::postgres::notice=warn,pglite_oxide=warn,wasmer_wasix=error,wasmer_wasix::state::env=off";
+
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Directives of [`EnvFilter`].
+    pub directives: String,
+    pub format: LogFormat,
+}
+
+impl LogOptions {
+    /// # Errors
+    /// When a directive is malformed.
+    pub fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+        EnvFilter::builder().parse(format!("{QUIET},{directives}"))
+    }
+}
+
+/// Starts logging. Later calls do nothing, so that tests may share a process.
+pub fn start_logging(options: &LogOptions) {
+    let filter = LogOptions::filter(&options.directives).unwrap_or_default();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE);
+    let result = match options.format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        LogFormat::Pretty => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    // Only fails when logging was started before.
+    result.ok();
+}
+
+/// Seconds; from a cached answer to the longest request.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// Starts counting.
+///
+/// # Errors
+/// When this process counts already.
+pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), &DURATION_BUCKETS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("http_requests_total", "Requests, by method, route and status.");
+    describe_histogram!("http_request_duration_seconds", "Time to answer, by method and route.");
+    describe_counter!("searches_total", "Searches, by mode and plan.");
+    describe_counter!("searches_degraded_total", "Searches that answered less than was asked for, by reason.");
+    describe_counter!("contexts_embedded_total", "Contexts that became ready.");
+    describe_counter!("chunks_embedded_total", "Chunks that were embedded.");
+    describe_counter!("embedding_failures_total", "Failed calls of the embedding provider, by kind.");
+    describe_histogram!("embedding_batch_duration_seconds", "Time of one call of the embedding provider.");
+    describe_gauge!("embedding_provider_up", "1 when the embedding provider answered last time, else 0.");
+    describe_counter!("cache_remote_failures_total", "Calls that Redis did not answer.");
+    describe_gauge!("database_connections", "Open connections.");
+    describe_gauge!("database_connections_idle", "Open connections that nobody uses.");
+    describe_gauge!("database_connection_waiters", "Requests that wait for a connection.");
+}

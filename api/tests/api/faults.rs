@@ -1,0 +1,146 @@
+//! What happens when something that the service depends on is away, slow or wrong.
+
+use std::time::{Duration, Instant};
+
+use context_api::cache::RedisOptions;
+use futures_util::{StreamExt, stream};
+use serde_json::json;
+
+use crate::support::{App, Behaviour, Database, StubProvider, USER, eventually};
+
+async fn degraded_by(app: &App) -> serde_json::Value {
+    app.search(json!({"query": "otter"})).await.body["degraded"].clone()
+}
+
+#[tokio::test]
+async fn while_the_provider_is_away_writes_wait_and_searches_say_so_and_it_mends_itself() {
+    let stub = StubProvider::start(Behaviour::Answer(503, r#"{"error":"starting","error_type":"Unhealthy"}"#)).await;
+    let app = App::start_with(stub.provider()).await;
+    let id = app.note("an otter in the river").await.id();
+    let found = app.search(json!({"query": "otter"})).await;
+    assert_eq!(found.body["data"][0]["context"]["id"], json!(id), "found by its words at once");
+    assert_eq!(found.body["degraded"], json!(["no_embedding_space"]));
+    assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.body["embedding_status"], "pending");
+    stub.behave(Behaviour::Work);
+    assert_eq!(app.embedded(&id).await["embedding_status"], "ready");
+    eventually("a whole answer", Duration::from_secs(5), async || (degraded_by(&app).await == json!([])).then_some(())).await;
+}
+
+#[tokio::test]
+async fn nothing_that_a_provider_does_loses_a_write() {
+    for fault in [
+        Behaviour::Answer(429, r#"{"error":"Model is overloaded","error_type":"Overloaded"}"#),
+        Behaviour::Answer(424, r#"{"error":"Backend error","error_type":"Backend"}"#),
+        Behaviour::Answer(500, "<html>oops</html>"),
+        Behaviour::Answer(401, ""),
+        Behaviour::Answer(200, "[[0.1, 0.2"),
+        Behaviour::Answer(200, r#"{"not": "vectors"}"#),
+        Behaviour::TooFew,
+        Behaviour::NotFinite,
+    ] {
+        let stub = StubProvider::start(Behaviour::Work).await;
+        let app = App::start_with(stub.provider()).await;
+        app.embedded(&app.note("the first one makes the space").await.id()).await;
+        stub.behave(fault.clone());
+        let calls = stub.calls();
+        let id = app.note("a badger").await.id();
+        eventually("a failed attempt", Duration::from_secs(10), async || (stub.calls() > calls).then_some(())).await;
+        let during = app.get(&format!("/v1/contexts/{id}")).await.body;
+        assert_eq!(during["embedding_status"], "pending", "{fault:?}");
+        stub.behave(Behaviour::Work);
+        assert_eq!(app.embedded(&id).await["embedding_status"], "ready", "{fault:?}");
+        assert!(stub.calls() - calls < 20, "{fault:?}: {} calls", stub.calls() - calls);
+    }
+}
+
+#[tokio::test]
+async fn one_poisoned_text_fails_alone_with_its_reason() {
+    let stub = StubProvider::start(Behaviour::Answer(503, "")).await;
+    let app = App::start_with(stub.provider()).await;
+    let mut good = Vec::new();
+    for number in 0..40 {
+        good.push(app.note(&format!("harmless {number}")).await.id());
+        if number == 17 {
+            good.push(app.note("this one is venom").await.id());
+        }
+    }
+    let bad = good.remove(18);
+    stub.behave(Behaviour::Poison("venom"));
+    for id in &good {
+        assert_eq!(app.embedded(id).await["embedding_status"], "ready");
+    }
+    let failed = app.embedded(&bad).await;
+    assert_eq!(failed["embedding_status"], "failed");
+    assert!(failed["embedding_error"].as_str().unwrap().contains("poisoned"), "{failed}");
+    assert_eq!(app.search(json!({"query": "venom"})).await.body["data"][0]["context"]["id"], json!(bad), "found by words");
+    // Mended by its owner, it gets another chance.
+    assert!(stub.calls() < 40, "{} calls for 41 texts", stub.calls());
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_costs_a_search_its_deadline_once_and_then_nothing() {
+    let stub = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_with(stub.provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    stub.behave(Behaviour::Hang(Duration::from_secs(60)));
+    let started = Instant::now();
+    let found = app.search(json!({"query": "otter alone"})).await;
+    assert_eq!(found.body["degraded"], json!(["embedder_unavailable"]));
+    assert_eq!(found.body["data"].as_array().unwrap().len(), 1);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    stub.stop().await;
+    eventually("the poller to notice", Duration::from_secs(15), async || {
+        let started = Instant::now();
+        app.search(json!({"query": "otter again"})).await;
+        (started.elapsed() < Duration::from_millis(500)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_model_never_mixes_with_the_space_that_is_there() {
+    let first = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_with(first.provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    let database = app.stop().await;
+    let second = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_on(database, second.provider()).await;
+    let id = app.note("a second otter").await.id();
+    eventually("the mismatch", Duration::from_secs(5), async || {
+        (degraded_by(&app).await == json!(["embedding_model_mismatch"])).then_some(())
+    })
+    .await;
+    assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.body["embedding_status"], "pending");
+    assert_eq!(second.texts(), 0);
+    let database = app.stop().await;
+    let app = App::start_on(database, first.provider()).await;
+    assert_eq!(app.embedded(&id).await["embedding_status"], "ready", "back with its model, the work goes on");
+}
+
+#[tokio::test]
+async fn without_redis_everything_still_works() {
+    let dead = RedisOptions { url: "redis://127.0.0.1:1/0".to_owned().into(), password: None };
+    let stub = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_full(Database::create().await, stub.provider(), Some(dead)).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    let health = crate::support::answer(app.request(reqwest::Method::GET, "/health")).await;
+    assert_eq!((health.status.as_u16(), &health.body["status"]), (200, &json!("degraded")));
+    assert_eq!(health.body["checks"]["cache"]["status"], "degraded");
+    let started = Instant::now();
+    for number in 0..20 {
+        let found = app.search(json!({"query": format!("otter {number}"), "user_id": USER})).await;
+        assert_eq!(found.body["degraded"], json!([]));
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "a dead Redis must not cost each request: {:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_repeated_query_is_embedded_once() {
+    let stub = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_with(stub.provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    let calls = stub.calls();
+    let searches = (0..10).map(|_| app.search(json!({"query": "the very same", "mode": "semantic"})));
+    stream::iter(searches).buffer_unordered(10).collect::<Vec<_>>().await;
+    assert_eq!(stub.calls() - calls, 1);
+}

@@ -1,0 +1,178 @@
+//! What must be refused, clearly, and without a trace of a panic.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{Answer, App, USER, answer};
+
+fn assert_problem(answer: &Answer, status: u16, code: &str, what: &str) {
+    assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{what}: {:?}", answer.body);
+    assert_eq!(answer.headers["content-type"], "application/problem+json", "{what}");
+    assert_eq!(answer.body["status"], json!(status));
+    assert_eq!(answer.body["type"], json!(format!("/errors/{code}")));
+    assert!(answer.body["title"].is_string() && answer.body["detail"].is_string(), "{what}");
+    assert_eq!(answer.body["request_id"].as_str(), answer.headers["x-request-id"].to_str().ok(), "{what}");
+}
+
+fn context(extra: &str) -> String {
+    format!(r#"{{"user_id":"{USER}","context_type":"note","content":{{"a":1}}{extra}}}"#)
+}
+
+#[tokio::test]
+async fn bad_bodies_are_refused_with_the_place() {
+    let app = App::start().await;
+    let cases: Vec<(String, u16, &str, Option<&str>)> = vec![
+        (String::new(), 400, "invalid_json", None),
+        ("{".into(), 400, "invalid_json", None),
+        ("not json".into(), 400, "invalid_json", None),
+        (format!("{} trailing", context("")), 400, "invalid_json", None),
+        ("[]".into(), 400, "invalid_request", Some("")),
+        ("null".into(), 400, "invalid_request", Some("")),
+        ("{}".into(), 400, "invalid_request", Some("")),
+        (context(r#","unknown":1"#), 400, "invalid_request", Some("/unknown")),
+        (context(r#","key":5"#), 400, "invalid_request", Some("/key")),
+        (context(r#","key":"""#), 400, "invalid_request", Some("/key")),
+        (context(r#","key":"a\u0000b""#), 400, "invalid_request", Some("/key")),
+        (context(r#","metadata":[]"#), 400, "invalid_request", Some("/metadata")),
+        (context(r#","metadata":{"a/b":"\u0000"}"#), 400, "invalid_json", Some("/metadata/a~1b")),
+        (context(r#","text":"a\u0000""#), 400, "invalid_json", Some("/text")),
+        (context(r#","text":"\ud800""#), 400, "invalid_json", None),
+        (context(r#","ttl_seconds":0"#), 400, "invalid_request", Some("/ttl_seconds")),
+        (context(r#","ttl_seconds":1e400"#), 400, "invalid_json", None),
+        (context(r#","ttl_seconds":9223372036854775807"#), 400, "invalid_request", Some("/ttl_seconds")),
+        (context(r#","ttl_seconds":5,"expires_at":"2030-01-01T00:00:00Z""#), 400, "invalid_request", Some("/ttl_seconds")),
+        (context(r#","expires_at":"tomorrow""#), 400, "invalid_request", Some("/expires_at")),
+        (context(r#","expires_at":"0001-01-01T00:00:00Z""#), 400, "invalid_request", Some("/expires_at")),
+        (context(r#","user_id":"x""#), 400, "invalid_request", Some("/user_id")),
+        (r#"{"user_id":"x","context_type":"note","content":1}"#.into(), 400, "invalid_request", Some("/user_id")),
+        (format!(r#"{{"user_id":"{USER}","context_type":"note","content":"\u0000"}}"#), 400, "invalid_json", Some("/content")),
+        (format!(r#"{{"user_id":"{USER}","context_type":"note","content":1e999}}"#), 400, "invalid_json", Some("/content")),
+        (format!(r#"{{"user_id":"{USER}","context_type":"note","content":{}}}"#, "[".repeat(5000)), 400, "invalid_json", None),
+        (format!(r#"{{"user_id":"{USER}","context_type":"{}","content":1}}"#, "x".repeat(51)), 400, "invalid_request", Some("/context_type")),
+        (context(&format!(r#","text":"{}""#, "x".repeat(256 * 1024 + 1))), 413, "text_too_long", Some("/text")),
+    ];
+    for (body, status, code, pointer) in cases {
+        let shown: String = body.chars().take(120).collect();
+        let answer = app.send(Method::POST, "/v1/contexts", body).await;
+        assert_problem(&answer, status, code, &shown);
+        if let Some(pointer) = pointer {
+            assert_eq!(answer.body["errors"][0]["pointer"], json!(pointer), "{shown}: {:?}", answer.body);
+        }
+    }
+    assert_eq!(app.get("/v1/contexts").await.body["data"], json!([]), "nothing was stored");
+}
+
+#[tokio::test]
+async fn the_largest_text_is_accepted_and_searchable() {
+    let app = App::start_with(crate::support::StubProvider::start(crate::support::Behaviour::Work).await.provider()).await;
+    let text = format!("{} needle", "hay ".repeat(64 * 1024 - 2));
+    assert!(text.len() <= 256 * 1024);
+    let created = app.send(Method::POST, "/v1/contexts", context(&format!(r#","text":"{text}""#))).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{:?}", created.body["detail"]);
+    let hits = app.search(json!({"query": "needle", "mode": "keyword"})).await;
+    assert_eq!(hits.body["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_whether_its_length_is_said_or_not() {
+    let app = App::start().await;
+    let large = vec![b' '; 10 * 1024 * 1024];
+    let said = app.send(Method::POST, "/v1/contexts", large.clone()).await;
+    assert_problem(&said, 413, "body_too_large", "10 MB");
+    let exact = 2 * 1024 * 1024;
+    for (bytes, code) in [(exact, "invalid_json"), (exact + 1, "body_too_large")] {
+        let answer = app.send(Method::POST, "/v1/contexts", vec![b' '; bytes]).await;
+        assert_eq!(answer.code(), code, "{bytes}");
+    }
+    let (url, key) = (app.url.clone(), app.key.clone());
+    let status_line = tokio::task::spawn_blocking(move || send_in_chunks(&url, &key, 3)).await.unwrap();
+    assert!(status_line.starts_with("HTTP/1.1 413"), "{status_line}");
+}
+
+/// Sends so many chunks of a mebibyte without saying how many there will be; answers the status line.
+fn send_in_chunks(url: &str, key: &str, mebibytes: usize) -> String {
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    write!(
+        stream,
+        "POST /v1/contexts HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    .unwrap();
+    let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1024 * 1024], b"\r\n"].concat();
+    for _ in 0..mebibytes {
+        // The server may answer and hang up before all is sent.
+        if stream.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
+#[tokio::test]
+async fn bad_searches_are_refused_with_the_place() {
+    let app = App::start().await;
+    for (body, pointer) in [
+        (json!({}), "/query"),
+        (json!({"query": ""}), "/query"),
+        (json!({"query": "a\u{0}"}), "/query"),
+        (json!({"query": "x".repeat(8193)}), "/query"),
+        (json!({"query": "x", "limit": 0}), "/limit"),
+        (json!({"query": "x", "limit": 101}), "/limit"),
+        (json!({"query": "x", "limit": -1}), "/limit"),
+        (json!({"query": "x", "mode": "psychic"}), "/mode"),
+        (json!({"query": "x", "context_types": ["ok", ""]}), "/context_types/1"),
+        (json!({"query": "x", "context_types": vec!["t"; 21]}), "/context_types"),
+        (json!({"query": "x", "filters": {}}), "/filters"),
+        (json!({"vector": [1.0]}), "/mode"),
+    ] {
+        let answer = app.post("/v1/contexts/search", body.clone()).await;
+        assert_problem(&answer, 400, "invalid_request", &body.to_string());
+        assert_eq!(answer.body["errors"][0]["pointer"], json!(pointer), "{body}");
+    }
+    for body in ["{\"vector\":[NaN],\"mode\":\"semantic\"}", "{\"vector\":[1e999],\"mode\":\"semantic\"}"] {
+        let answer = app.send(Method::POST, "/v1/contexts/search", body).await;
+        assert_problem(&answer, 400, "invalid_json", body);
+    }
+}
+
+#[tokio::test]
+async fn wrong_paths_methods_parameters_and_types_are_refused() {
+    let app = App::start().await;
+    let unknown = format!("/v1/contexts/{}", Uuid::new_v4());
+    for (method, path, status, code) in [
+        (Method::GET, unknown.as_str(), 404, "context_not_found"),
+        (Method::DELETE, &unknown, 404, "context_not_found"),
+        (Method::GET, "/v1/contexts/not-an-id", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?limit=0", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?limit=201", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?limit=x", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?cursor=x", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?offset=5", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?user_id=me", 400, "invalid_parameter"),
+        (Method::GET, "/v1/nothing", 404, "route_not_found"),
+        (Method::GET, "/v2/contexts", 404, "route_not_found"),
+        (Method::PUT, "/v1/contexts", 405, "method_not_allowed"),
+        (Method::PATCH, &unknown, 405, "method_not_allowed"),
+        (Method::GET, "/errors/nonsense", 404, "route_not_found"),
+    ] {
+        let answer = app.send_as(&app.key, method.clone(), path, None).await;
+        assert_problem(&answer, status, code, &format!("{method} {path}"));
+    }
+    let wrong_method = app.send_as(&app.key, Method::PUT, "/v1/contexts", None).await;
+    let allow = wrong_method.headers["allow"].to_str().unwrap();
+    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = app.request(Method::POST, "/v1/contexts").bearer_auth(&app.key).header("content-type", content_type).body(context(""));
+        assert_problem(&answer(request).await, 415, "unsupported_media_type", content_type);
+    }
+    let explained = answer(app.request(Method::GET, "/errors/context_not_found")).await;
+    assert!(explained.status.is_success() && explained.body.as_str().unwrap().contains("404"));
+}

@@ -1,0 +1,16 @@
+//! The API from outside: real HTTP, real PostgreSQL, real Redis, the real model. One binary, so that it is linked once.
+//!
+//! `TEST_DATABASE_URL` (a superuser's) and `TEST_REDIS_URL` name servers; `scripts/test` starts private ones. Without,
+//! or with `TEST_ENGINE=embedded`, the database in process is used. Tests under `native` need a server.
+
+mod auth;
+mod contexts;
+mod faults;
+mod health;
+mod hostile;
+mod layering;
+mod native;
+mod openapi;
+mod process;
+mod search;
+mod support;

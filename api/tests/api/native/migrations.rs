@@ -1,0 +1,92 @@
+//! `context-api migrate`, and what `serve` does without it.
+
+use context_api::{
+    domain::DEFAULT_TENANT,
+    store::{Applied, SchemaState, Store},
+};
+use futures_util::{StreamExt, stream};
+use sqlx::Connection as _;
+
+use crate::support::{Database, Engine, Process, command, free_port, options};
+
+#[tokio::test]
+async fn eight_at_once_migrate_once() {
+    let database = Database::create_bare().await;
+    let options = options(&database.url);
+    let runs = (0..8).map(|_| Store::migrate(&options));
+    let applied: Vec<Applied> = stream::iter(runs)
+        .buffer_unordered(8)
+        .map(|run| run.expect("every one succeeds"))
+        .collect()
+        .await;
+    let total = sqlx::migrate!("../migrations").iter().count();
+    let newest = applied[0].version;
+    assert!(applied.iter().all(|run| run.version == newest));
+    let mut counts: Vec<usize> = applied.iter().map(|run| run.count).collect();
+    counts.sort_unstable();
+    assert_eq!(counts.pop(), Some(total), "one did all");
+    let again = Store::migrate(&options).await.unwrap();
+    assert_eq!(again, Applied { count: 0, version: newest });
+}
+
+#[tokio::test]
+async fn serve_refuses_a_schema_that_is_missing_or_too_new_and_says_what_to_do() {
+    let database = Database::create_bare().await;
+    // The roles are there for the whole server once any test has migrated.
+    Database::create_on(Engine::Native).await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let variables = [("DATABASE_URL", database.url.as_str())];
+    let (status, said) = Process::serve(folder.path(), free_port(), &variables).exit();
+    assert!(!status.success() && said.contains("Run `context-api migrate` first"), "{said}");
+    let check = command(folder.path(), &variables).args(["migrate", "--check"]).output().unwrap();
+    assert!(!check.status.success());
+    assert!(command(folder.path(), &variables).arg("migrate").status().unwrap().success());
+    assert!(command(folder.path(), &variables).args(["migrate", "--check"]).status().unwrap().success());
+    let mut superuser = database.superuser().await;
+    sqlx::query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'from the future', true, '', 0)")
+        .execute(&mut superuser)
+        .await
+        .unwrap();
+    superuser.close().await.unwrap();
+    let (status, said) = Process::serve(folder.path(), free_port(), &variables).exit();
+    assert!(!status.success() && said.contains("migration 9999"), "{said}");
+    let migrate = command(folder.path(), &variables).arg("migrate").output().unwrap();
+    assert!(!migrate.status.success(), "an older version must not touch a newer schema");
+}
+
+/// `url` with another login.
+fn as_role(url: &str, role: &str, password: &str) -> String {
+    let mut url = reqwest::Url::parse(url).unwrap();
+    url.set_username(role).unwrap();
+    url.set_password(Some(password)).unwrap();
+    url.into()
+}
+
+#[tokio::test]
+async fn after_init_db_the_owner_migrates_and_the_app_serves_without_a_superuser() {
+    let database = Database::create_bare().await;
+    let mut superuser = database.superuser().await;
+    let files = ["01-roles.sql", "02-extensions.sql", "03-leakproof.sql"];
+    // Twice, because an operator may.
+    for file in files.iter().chain(&files) {
+        let sql = std::fs::read_to_string(format!("../init-db/{file}")).unwrap();
+        // The roles belong to the whole server, and other tests may be at them in this moment.
+        let sql = format!(
+            "begin; select pg_advisory_xact_lock(hashtext('context-api init-db'));
+             set local context.owner_password = 'owner-secret'; set local context.app_password = 'app-secret'; {sql}; commit"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut superuser).await.unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+    superuser.close().await.unwrap();
+    let owner = as_role(&database.url, "context_owner", "owner-secret");
+    let app = as_role(&database.url, "context_app", "app-secret");
+    let refused = Store::migrate(&options(&app)).await.unwrap_err();
+    assert!(refused.to_string().contains("may not act as `context_owner`"), "{refused}");
+    assert!(Store::migrate(&options(&owner)).await.unwrap().count > 0);
+    for url in [&app, &owner] {
+        let store = Store::new(&options(url)).unwrap();
+        assert_eq!(store.schema_state().await.unwrap(), SchemaState::Current);
+        assert!(store.text_index_is_usable().await.unwrap());
+        assert_eq!(store.find_tenant("default").await.unwrap(), Some(DEFAULT_TENANT));
+    }
+}

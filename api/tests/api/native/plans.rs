@@ -1,0 +1,77 @@
+//! The hot statements use their indexes, as the role that the service runs as: row-level security hides an index from
+//! a condition whose function is not leakproof, and nothing but speed would tell.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::support::{App, Behaviour, StubProvider, USER, eventually};
+
+async fn scans(superuser: &mut PgConnection, index: &str) -> i64 {
+    sqlx::query_scalar("select coalesce(sum(idx_scan), 0)::bigint from pg_stat_user_indexes where indexrelname ~ $1")
+        .bind(index)
+        .fetch_one(superuser)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_indexes() {
+    let stub = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_with(stub.provider()).await;
+    let id = app.note("an otter").await.id();
+    app.embedded(&id).await;
+    let database = app.stop().await;
+    let mut superuser = database.superuser().await;
+    // Few rows would be read without any index. This leaves the planner no such way out, but it cannot make it use an
+    // index that it may not.
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&mut superuser).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("alter database {name} set enable_seqscan = off"))).execute(&mut superuser).await.unwrap();
+    sqlx::raw_sql("select pg_stat_reset()").execute(&mut superuser).await.unwrap();
+
+    let app = App::start_on(database, stub.provider()).await;
+    app.get(&format!("/v1/contexts/{id}")).await;
+    app.get(&format!("/v1/contexts?user_id={USER}")).await;
+    app.search(json!({"query": "otter", "mode": "keyword"})).await;
+    app.search(json!({"query": "otter", "mode": "semantic", "user_id": USER})).await;
+    let database = app.stop().await;
+    for index in ["^contexts_pkey$", "^contexts_user$", "^chunks_tsv$", "^chunk_embeddings_1_tenant_id_user_id"] {
+        // A session's figures are written down when it has ended.
+        eventually(&format!("a scan of {index}"), Duration::from_secs(10), async || {
+            (scans(&mut database.superuser().await, index).await > 0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_nearest_neighbour_index_serves_the_unfiltered_search_under_row_level_security() {
+    let stub = StubProvider::start(Behaviour::Work).await;
+    let app = App::start_with(stub.provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    let mut session = app.database.superuser().await;
+    sqlx::raw_sql(
+        "set role context_app; set context.tenant_id = '00000000-0000-7000-8000-000000000001'; set enable_seqscan = off;
+         set enable_sort = off; set hnsw.iterative_scan = 'strict_order'",
+    )
+    .execute(&mut session)
+    .await
+    .unwrap();
+    let order = |hidden: &str| {
+        format!(
+            "explain select context_id from chunk_embeddings k
+             where k.tenant_id = '00000000-0000-7000-8000-000000000001' and k.space_id = 1
+             order by (k.embedding::halfvec(8) <#> '[1,0,0,0,0,0,0,0]'::halfvec(8)){hidden} limit 10"
+        )
+    };
+    let mut plan = async |hidden: &str| {
+        let lines: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(order(hidden))).fetch_all(&mut session).await.unwrap();
+        lines.join("\n")
+    };
+    let nearest = plan("").await;
+    assert!(nearest.contains("Order By") && nearest.contains("<#>"), "{nearest}");
+    let exact = plan(" + 0").await;
+    assert!(!exact.contains("Order By"), "the exact plan must not use the index of neighbours: {exact}");
+}

@@ -1,0 +1,53 @@
+//! The OpenAPI document: committed, complete, and served.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{App, answer, command};
+
+#[test]
+fn the_committed_document_is_the_one_that_the_code_makes() {
+    let folder = tempfile::TempDir::new().unwrap();
+    // With a broken configuration: the command needs none.
+    let output = command(folder.path(), &[("DATABASE_URL", "nonsense")]).arg("openapi").output().unwrap();
+    assert!(output.status.success());
+    let made = String::from_utf8(output.stdout).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi/openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(made == committed, "openapi/openapi.json is out of date: run `cargo run -- openapi > openapi/openapi.json`");
+}
+
+#[test]
+fn every_operation_says_what_it_does_and_answers() {
+    let document = serde_json::to_value(context_api::http::document()).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = format!("{method} {path}");
+            for field in ["operationId", "summary", "tags", "responses", "security"] {
+                assert!(!operation[field].is_null(), "{name} has no {field}");
+            }
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(response["description"].as_str().is_some_and(|d| !d.is_empty()), "{name} {status}");
+                if status.starts_with('4') {
+                    assert!(!response["content"]["application/problem+json"].is_null(), "{name} {status}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_and_its_explorer_are_served() {
+    let app = App::start().await;
+    let served = answer(app.request(Method::GET, "/openapi.json")).await;
+    assert_eq!(served.body, serde_json::to_value(context_api::http::document()).unwrap());
+    let page = answer(app.request(Method::GET, "/docs")).await;
+    assert!(page.body.as_str().unwrap().contains("swagger-ui"), "{:?}", page.body);
+    for asset in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js"] {
+        let asset = answer(app.request(Method::GET, &format!("/docs/{asset}"))).await;
+        assert!(asset.status.is_success() && asset.body != Value::Null);
+    }
+    let text = page.body.as_str().unwrap();
+    assert!(!text.contains("https://"), "the explorer must load nothing from elsewhere");
+}

@@ -1,0 +1,177 @@
+//! The application, served in this process as `context-api serve` would.
+
+use std::{net::TcpListener, time::Duration};
+
+use actix_web::dev::ServerHandle;
+use context_api::{
+    cache::{Cache, RedisOptions},
+    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope, TenantId},
+    embedding::{self, Provider},
+    http::{self, ServerOptions, State},
+    service::Service,
+    worker,
+};
+use reqwest::{Client, Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{Database, eventually};
+
+/// What a request was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The `code` of an error.
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn id(&self) -> String {
+        self.body["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+pub struct App {
+    pub database: Database,
+    pub service: Service,
+    pub url: String,
+    pub key: String,
+    client: Client,
+    server: ServerHandle,
+    stop: watch::Sender<bool>,
+    background: Vec<JoinHandle<()>>,
+}
+
+fn builtin() -> Provider {
+    Provider::Builtin { threads: std::num::NonZeroUsize::MIN }
+}
+
+impl App {
+    /// With the built-in model and a worker.
+    pub async fn start() -> Self {
+        Self::start_with(builtin()).await
+    }
+
+    pub async fn start_with(provider: Provider) -> Self {
+        Self::start_on(Database::create().await, provider).await
+    }
+
+    pub async fn start_on(database: Database, provider: Provider) -> Self {
+        let redis = std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None });
+        Self::start_full(database, provider, redis).await
+    }
+
+    pub async fn start_full(database: Database, provider: Provider, redis: Option<RedisOptions>) -> Self {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let store = database.open().await;
+        let cache = Cache::new(redis.as_ref()).expect("a cache");
+        let service = Service::new(store, cache, embedding::connect(&provider).expect("an embedder"));
+        let (stop, stopped) = watch::channel(false);
+        let watcher = service.clone();
+        let background = vec![
+            tokio::spawn(worker::embed(service.clone(), stopped)),
+            tokio::spawn(async move { watcher.watch_provider().await }),
+        ];
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let options = ServerOptions { workers: 2, shutdown_grace: Duration::from_secs(1) };
+        let server = http::serve(listener, State::new(service.clone()), options).expect("a server");
+        let handle = server.handle();
+        tokio::spawn(server);
+        let mut app = Self {
+            database,
+            service,
+            url,
+            key: String::new(),
+            client: Client::builder().timeout(Duration::from_secs(40)).build().expect("a client"),
+            server: handle,
+            stop,
+            background,
+        };
+        app.key = app.new_key(DEFAULT_TENANT, Scope::all()).await;
+        app
+    }
+
+    pub async fn new_key(&self, tenant: TenantId, scopes: Vec<Scope>) -> String {
+        let new = NewApiKey::new("test", scopes, None).expect("a key");
+        let key: ApiKey = self.service.create_api_key(tenant, &new).await.expect("a key");
+        key.expose().to_owned()
+    }
+
+    /// A request with a body of any kind and the app's own key.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        self.send_as(&self.key, method, path, Some(body.into())).await
+    }
+
+    pub async fn send_as(&self, key: &str, method: Method, path: &str, body: Option<reqwest::Body>) -> Answer {
+        let mut request = self.request(method, path).bearer_auth(key);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        answer(request).await
+    }
+
+    /// A bare request, to be completed by the test.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send_as(&self.key, Method::GET, path, None).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send_as(&self.key, Method::DELETE, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, body.to_string()).await
+    }
+
+    /// A note of the test user with this text.
+    pub async fn note(&self, text: &str) -> Answer {
+        self.post("/v1/contexts", json!({"user_id": super::USER, "context_type": "note", "content": {"text": text}})).await
+    }
+
+    pub async fn search(&self, body: Value) -> Answer {
+        let answer = self.post("/v1/contexts/search", body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+        answer
+    }
+
+    /// Waits until the context is embedded, or not to be.
+    pub async fn embedded(&self, id: &str) -> Value {
+        eventually("an embedding", Duration::from_secs(30), async || {
+            let context = self.get(&format!("/v1/contexts/{id}")).await.body;
+            (context["embedding_status"] != "pending").then_some(context)
+        })
+        .await
+    }
+
+    /// Stops everything, and gives the database back.
+    pub async fn stop(mut self) -> Database {
+        self.server.stop(true).await;
+        self.stop.send_replace(true);
+        let watcher = self.background.pop().expect("the watcher");
+        watcher.abort();
+        for task in self.background.drain(..).chain([watcher]) {
+            task.await.ok();
+        }
+        self.service.store().close();
+        self.database
+    }
+}
+
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.expect("a body");
+    let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+    Answer { status, headers, body }
+}
+

@@ -1,0 +1,36 @@
+//! What the tests share: an application of their own, with a database of its own, on a port of its own.
+
+mod app;
+mod database;
+mod process;
+mod provider;
+
+pub use self::{
+    app::{Answer, App, answer},
+    database::{Database, Engine, options},
+    process::{Process, command, free_port},
+    provider::{Behaviour, StubProvider},
+};
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::Instant;
+
+/// A user that the tests write for.
+pub const USER: &str = "0190d5a0-0000-7000-8000-0000000000aa";
+
+/// Asks again and again until `check` answers something; the test fails when that takes longer than `deadline`.
+pub async fn eventually<T, F>(what: &str, deadline: Duration, mut check: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let give_up = Instant::now() + deadline;
+    let mut turn = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        turn.tick().await;
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(Instant::now() < give_up, "waited {deadline:?} in vain for: {what}");
+    }
+}

@@ -1,0 +1,113 @@
+//! The real binary in a process of its own, to be killed.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::eventually;
+
+/// Killed when dropped.
+pub struct Process {
+    child: Child,
+    pub url: String,
+    log: PathBuf,
+    started: Instant,
+}
+
+const LOG: &str = "stderr.log";
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+pub fn command(folder: &Path, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_context-api"));
+    command.env_clear().current_dir(folder).envs(variables.iter().copied());
+    command
+}
+
+impl Process {
+    /// `context-api serve` with just these variables, in `folder`.
+    pub fn serve(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        let bind = format!("127.0.0.1:{port}");
+        let child = command(folder, variables)
+            .env("BIND_ADDR", &bind)
+            .env("METRICS_ADDR", "off")
+            .stdout(Stdio::piped())
+            // A file: nobody empties a pipe while the test does other things.
+            .stderr(File::create(folder.join(LOG)).expect("a log"))
+            .spawn()
+            .expect("the binary starts");
+        Self { child, url: format!("http://{bind}"), log: folder.join(LOG), started: Instant::now() }
+    }
+
+    /// Waits until it is ready; answers how long that took.
+    pub async fn ready(&mut self) -> Duration {
+        let url = format!("{}/health/ready", self.url);
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
+        eventually("a ready service", Duration::from_secs(60), async || {
+            let response = client.get(&url).send().await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+        self.started.elapsed()
+    }
+
+    pub fn stdout(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.child.stdout.take().expect("standard output, once"))
+    }
+
+    /// What it said on standard error so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log")
+    }
+
+    /// The API key and the line to try that the first start prints.
+    pub fn printed_welcome(&mut self) -> (String, String) {
+        let mut key = String::new();
+        for line in self.stdout().lines() {
+            let line = line.expect("standard output");
+            if let Some(printed) = line.trim().strip_prefix("export CONTEXT_API_KEY=") {
+                key = printed.to_owned();
+            }
+            if line.trim().starts_with("curl ") {
+                return (key, line);
+            }
+        }
+        panic!("no welcome was printed");
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// SIGTERM, and what it exits with.
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        self.child.wait().expect("wait")
+    }
+
+    /// What it exits with by itself, and what it said on standard error.
+    pub fn exit(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("wait");
+        (status, self.log())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,141 @@
+//! An embedding server with TEI's routes whose faults can be asked for, because a real one has none on request. Its
+//! vectors say nothing about meaning; they only tell texts apart.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex, atomic::{AtomicUsize, Ordering}},
+    time::Duration,
+};
+
+use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
+use context_api::embedding::Provider;
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+/// What the server does when it is asked to embed.
+#[derive(Clone, Debug)]
+pub enum Behaviour {
+    Work,
+    /// Answers this status and body.
+    Answer(u16, &'static str),
+    /// Answers nothing for so long.
+    Hang(Duration),
+    /// One vector too few.
+    TooFew,
+    /// `1e999` among the numbers.
+    NotFinite,
+    /// Refuses batches that hold this text, as TEI refuses a text that is too long.
+    Poison(&'static str),
+}
+
+struct Shared {
+    behaviour: Mutex<Behaviour>,
+    model: String,
+    calls: AtomicUsize,
+    texts: AtomicUsize,
+}
+
+pub struct StubProvider {
+    pub url: String,
+    shared: Arc<Shared>,
+    server: ServerHandle,
+}
+
+#[derive(Deserialize)]
+struct Embed {
+    inputs: Vec<String>,
+}
+
+const DIMENSIONS: usize = 8;
+
+impl StubProvider {
+    pub async fn start(behaviour: Behaviour) -> Self {
+        // A model of its own, so that a cache shared with other tests never answers for it.
+        let model = format!("stub-{}", Uuid::new_v4());
+        let shared = Arc::new(Shared {
+            behaviour: Mutex::new(behaviour),
+            model,
+            calls: AtomicUsize::new(0),
+            texts: AtomicUsize::new(0),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let data = web::Data::from(shared.clone());
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(data.clone())
+                .app_data(web::JsonConfig::default().limit(4_000_000))
+                .route("/info", web::get().to(info))
+                .route("/embed", web::post().to(embed))
+        })
+        .workers(1)
+        .shutdown_timeout(0)
+        .disable_signals()
+        .listen(listener)
+        .expect("a server")
+        .run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self { url, shared, server: handle }
+    }
+
+    pub fn provider(&self) -> Provider {
+        Provider::Tei { url: self.url.clone(), api_key: None }
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        *self.shared.behaviour.lock().expect("the lock") = behaviour;
+    }
+
+    /// Calls of `/embed` so far.
+    pub fn calls(&self) -> usize {
+        self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// Texts embedded so far.
+    pub fn texts(&self) -> usize {
+        self.shared.texts.load(Ordering::SeqCst)
+    }
+
+    pub async fn stop(&self) {
+        self.server.stop(false).await;
+    }
+}
+
+async fn info(shared: web::Data<Shared>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({"model_id": shared.model}))
+}
+
+async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpResponse {
+    shared.calls.fetch_add(1, Ordering::SeqCst);
+    let behaviour = shared.behaviour.lock().expect("the lock").clone();
+    let mut vectors: Vec<Vec<f32>> = body.inputs.iter().map(|text| vector(text)).collect();
+    match behaviour {
+        Behaviour::Work => {}
+        Behaviour::Answer(status, text) => {
+            let status = actix_web::http::StatusCode::from_u16(status).expect("a status");
+            return HttpResponse::build(status).content_type("application/json").body(text);
+        }
+        Behaviour::Hang(time) => tokio::time::sleep(time).await,
+        Behaviour::TooFew => {
+            vectors.pop();
+        }
+        Behaviour::NotFinite => return HttpResponse::Ok().content_type("application/json").body("[[1e999]]"),
+        Behaviour::Poison(text) if body.inputs.iter().any(|input| input.contains(text)) => {
+            return HttpResponse::UnprocessableEntity()
+                .json(json!({"error": "Input validation error: poisoned", "error_type": "Validation"}));
+        }
+        Behaviour::Poison(_) => {}
+    }
+    shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
+    HttpResponse::Ok().json(vectors)
+}
+
+fn vector(text: &str) -> Vec<f32> {
+    let mut vector = vec![0.01_f32; DIMENSIONS];
+    for (index, byte) in text.bytes().enumerate() {
+        vector[(index + usize::from(byte)) % DIMENSIONS] += f32::from(byte);
+    }
+    vector
+}
