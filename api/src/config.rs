@@ -7,6 +7,7 @@
 //! | `METRICS_ADDR` | `127.0.0.1:9464` | where `/metrics` listens; `off` for nowhere |
 //! | `HTTP_WORKERS` | one per core | threads that handle requests |
 //! | `SHUTDOWN_GRACE_SECONDS` | `30` | for requests under way when a stop is asked for |
+//! | `SHUTDOWN_DRAIN_SECONDS` | `0` | between not being ready and closing the port, for load balancers to notice |
 //! | `DATABASE_URL` | the database in process | `postgres://user:password@host:port/database` |
 //! | `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER`, `DB_PASSWORD` | | the same in parts |
 //! | `DATABASE_POOL_MAX` | `16` | connections |
@@ -58,6 +59,8 @@ pub struct Config {
     pub bind: SocketAddr,
     pub metrics: Option<SocketAddr>,
     pub server: ServerOptions,
+    /// How long to serve on after readiness is withdrawn.
+    pub drain: Duration,
     pub database: Database,
     pub redis: Option<RedisOptions>,
     pub provider: Provider,
@@ -80,15 +83,24 @@ impl Config {
             metrics: metrics(source)?,
             server: ServerOptions {
                 workers: cores(source, "HTTP_WORKERS")?.get(),
-                shutdown_grace: Duration::from_secs(source.parse_in("SHUTDOWN_GRACE_SECONDS", 1..=600, 30)?),
+                shutdown_grace: Duration::from_secs(source.parse_in(
+                    "SHUTDOWN_GRACE_SECONDS",
+                    1..=600,
+                    30,
+                )?),
             },
+            drain: Duration::from_secs(source.parse_in("SHUTDOWN_DRAIN_SECONDS", 0..=300, 0)?),
             database: database(source)?,
             redis: redis(source)?,
             provider: provider(source)?,
             worker_inline: source.parse("WORKER_INLINE", "`true` or `false`")?.unwrap_or(true),
             bootstrap_api_key: source
                 .text("BOOTSTRAP_API_KEY")?
-                .map(|text| text.parse().map_err(|error: crate::error::Error| source.refuse("BOOTSTRAP_API_KEY", error.detail)))
+                .map(|text| {
+                    text.parse().map_err(|error: crate::error::Error| {
+                        source.refuse("BOOTSTRAP_API_KEY", error.detail)
+                    })
+                })
                 .transpose()?,
             log: log(source)?,
         })
@@ -101,17 +113,17 @@ impl Config {
 /// [`ConfigError`].
 pub fn bind(source: &Source) -> Result<SocketAddr, ConfigError> {
     let address = source.text("BIND_ADDR")?.unwrap_or_else(|| BIND_DEFAULT.to_owned());
-    address.parse().map_err(|_| source.refuse("BIND_ADDR", "must be an address and a port, such as 127.0.0.1:8000"))
+    address
+        .parse()
+        .map_err(|_| source.refuse("BIND_ADDR", "must be an address and a port, such as 127.0.0.1:8000"))
 }
 
 fn metrics(source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
     match source.text("METRICS_ADDR")?.as_deref() {
         Some("off") => Ok(None),
-        text => text
-            .unwrap_or(METRICS_DEFAULT)
-            .parse()
-            .map(Some)
-            .map_err(|_| source.refuse("METRICS_ADDR", "must be an address and a port, such as 127.0.0.1:9464, or `off`")),
+        text => text.unwrap_or(METRICS_DEFAULT).parse().map(Some).map_err(|_| {
+            source.refuse("METRICS_ADDR", "must be an address and a port, such as 127.0.0.1:9464, or `off`")
+        }),
     }
 }
 
@@ -141,10 +153,13 @@ pub fn database(source: &Source) -> Result<Database, ConfigError> {
     };
     let parts = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"];
     let url = match (source.text("DATABASE_URL")?, source.text("DB_HOST")?) {
-        (Some(_), Some(_)) => return Err(source.refuse("DB_HOST", "is set besides DATABASE_URL; set one of them")),
+        (Some(_), Some(_)) => {
+            return Err(source.refuse("DB_HOST", "is set besides DATABASE_URL; set one of them"));
+        }
         (Some(url), None) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Some(url),
         (Some(_), None) => {
-            return Err(source.refuse("DATABASE_URL", "must have the form postgres://user:password@host:port/database"));
+            return Err(source
+                .refuse("DATABASE_URL", "must have the form postgres://user:password@host:port/database"));
         }
         (None, Some(host)) => Some(url_of_parts(source, &host)?),
         (None, None) => {
@@ -166,8 +181,10 @@ pub fn database(source: &Source) -> Result<Database, ConfigError> {
 
 fn url_of_parts(source: &Source, host: &str) -> Result<String, ConfigError> {
     let port: u16 = source.parse_in("DB_PORT", 1..=u16::MAX, 5432)?;
-    let part = |name, default: &str| Ok::<_, ConfigError>(source.text(name)?.unwrap_or_else(|| default.to_owned()));
-    let mut url = reqwest::Url::parse("postgres://localhost").map_err(|_| source.refuse("DB_HOST", "is not usable"))?;
+    let part =
+        |name, default: &str| Ok::<_, ConfigError>(source.text(name)?.unwrap_or_else(|| default.to_owned()));
+    let mut url =
+        reqwest::Url::parse("postgres://localhost").map_err(|_| source.refuse("DB_HOST", "is not usable"))?;
     let refused = |name: &'static str| source.refuse(name, "cannot be part of a URL");
     url.set_host(Some(host)).map_err(|_| refused("DB_HOST"))?;
     url.set_port(Some(port)).map_err(|()| refused("DB_PORT"))?;
@@ -191,30 +208,33 @@ fn redis(source: &Source) -> Result<Option<RedisOptions>, ConfigError> {
 
 fn provider(source: &Source) -> Result<Provider, ConfigError> {
     let url = source.text("EMBEDDING_SERVICE_URL")?;
-    if url.as_ref().is_some_and(|url| reqwest::Url::parse(url).map_or(true, |url| !url.scheme().starts_with("http"))) {
+    if url
+        .as_ref()
+        .is_some_and(|url| reqwest::Url::parse(url).map_or(true, |url| !url.scheme().starts_with("http")))
+    {
         return Err(source.refuse("EMBEDDING_SERVICE_URL", "must have the form http://host:port"));
     }
     let named = source.text("EMBEDDING_PROVIDER")?;
     let default = if url.is_some() { "tei" } else { "builtin" };
     match (named.as_deref().unwrap_or(default), url) {
         ("tei", Some(url)) => Ok(Provider::Tei { url, api_key: secret(source, "EMBEDDING_API_KEY")? }),
-        ("tei", None) => Err(source.refuse("EMBEDDING_SERVICE_URL", "must be set for EMBEDDING_PROVIDER=tei")),
+        ("tei", None) => {
+            Err(source.refuse("EMBEDDING_SERVICE_URL", "must be set for EMBEDDING_PROVIDER=tei"))
+        }
         ("openai", url) => Ok(Provider::OpenAi {
             url: url.unwrap_or_else(|| OPENAI_URL.to_owned()),
-            model: source
-                .text("EMBEDDING_MODEL")?
-                .ok_or_else(|| source.refuse("EMBEDDING_MODEL", "must be set for EMBEDDING_PROVIDER=openai"))?,
+            model: source.text("EMBEDDING_MODEL")?.ok_or_else(|| {
+                source.refuse("EMBEDDING_MODEL", "must be set for EMBEDDING_PROVIDER=openai")
+            })?,
             api_key: secret(source, "OPENAI_API_KEY")?,
         }),
-        ("builtin", Some(_)) => {
-            Err(source.refuse("EMBEDDING_SERVICE_URL", "is set besides EMBEDDING_PROVIDER=builtin; unset one of them"))
-        }
+        ("builtin", Some(_)) => Err(source
+            .refuse("EMBEDDING_SERVICE_URL", "is set besides EMBEDDING_PROVIDER=builtin; unset one of them")),
         #[cfg(feature = "builtin-embedder")]
         ("builtin", None) => Ok(Provider::Builtin { threads: cores(source, "EMBEDDING_THREADS")? }),
         #[cfg(not(feature = "builtin-embedder"))]
-        ("builtin", None) => {
-            Err(source.refuse("EMBEDDING_SERVICE_URL", "must be set: this build has no embedding model of its own"))
-        }
+        ("builtin", None) => Err(source
+            .refuse("EMBEDDING_SERVICE_URL", "must be set: this build has no embedding model of its own")),
         _ => Err(source.refuse("EMBEDDING_PROVIDER", "must be `builtin`, `tei` or `openai`")),
     }
 }
@@ -230,7 +250,10 @@ fn secret(source: &Source, name: &'static str) -> Result<Option<SecretString>, C
 pub fn log(source: &Source) -> Result<LogOptions, ConfigError> {
     let directives = source.text("LOG_LEVEL")?.unwrap_or_else(|| "info".to_owned());
     if LogOptions::filter(&directives).is_err() {
-        return Err(source.refuse("LOG_LEVEL", "must be error, warn, info, debug or trace, or directives such as info,sqlx=warn"));
+        return Err(source.refuse(
+            "LOG_LEVEL",
+            "must be error, warn, info, debug or trace, or directives such as info,sqlx=warn",
+        ));
     }
     let format = match source.text("LOG_FORMAT")?.as_deref() {
         None => LogFormat::for_terminal(),
@@ -305,7 +328,12 @@ mod tests {
 
     #[test]
     fn empty_values_are_no_values() {
-        let variables = [("REDIS_PASSWORD", ""), ("EMBEDDING_PROVIDER", ""), ("DATABASE_URL", "postgres://u@h/d"), ("EMBEDDING_SERVICE_URL", "http://tei")];
+        let variables = [
+            ("REDIS_PASSWORD", ""),
+            ("EMBEDDING_PROVIDER", ""),
+            ("DATABASE_URL", "postgres://u@h/d"),
+            ("EMBEDDING_SERVICE_URL", "http://tei"),
+        ];
         assert!(read(&variables).unwrap().redis.is_none());
     }
 }

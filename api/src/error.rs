@@ -40,12 +40,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// A vector's dimension is not that of the active embedding space, or it has no direction.
     InvalidVector,
-    /// More work is under way than the service accepts.
-    Overloaded,
     /// The database cannot be reached.
     DatabaseUnavailable,
-    /// The embedding service cannot be reached, and the request cannot do without it.
-    EmbedderUnavailable,
     /// The request did not finish in the time that the service gives it.
     DeadlineExceeded,
     /// A defect of the service itself.
@@ -100,8 +96,7 @@ impl Error {
 
     /// A defect of ours. The caller learns nothing but that; the log gets the cause.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Code::Internal, "The service failed; its log says why.")
-            .with_source(source)
+        Self::new(Code::Internal, "The service failed; its log says why.").with_source(source)
     }
 
     #[must_use]
@@ -139,8 +134,14 @@ impl fmt::Display for Error {
             write!(f, " {}: {}", violation.pointer, violation.detail)?;
         }
         let mut cause: Option<&(dyn StdError + 'static)> = self.source();
+        let mut said = String::new();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let words = error.to_string();
+            // Some libraries repeat their cause in their own words.
+            if !said.contains(&words) {
+                write!(f, ": {words}")?;
+                said = words;
+            }
             cause = error.source();
         }
         Ok(())

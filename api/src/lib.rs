@@ -1,5 +1,5 @@
-//! Context API: stores the context that AI applications feed to their models, finds the right pieces again, and packs
-//! them into a token budget. `docs/architecture.md` shows how the folders depend on each other; a test enforces it.
+//! Context API: stores the context that AI applications feed to their models, and finds the right pieces again.
+//! `docs/architecture.md` shows how the folders depend on each other; a test enforces it.
 
 pub mod cache;
 pub mod cli;

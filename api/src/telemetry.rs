@@ -22,7 +22,8 @@ impl LogFormat {
 }
 
 /// What libraries say at `info` and `warn` that helps nobody; whoever wants it names them in `LOG_LEVEL`.
-const QUIET: &str = "sqlx::postgres::notice=warn,pglite_oxide=warn,wasmer_wasix=error,wasmer_wasix::state::env=off";
+const QUIET: &str =
+    "sqlx::postgres::notice=warn,pglite_oxide=warn,wasmer_wasix=error,wasmer_wasix::state::env=off";
 
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -47,7 +48,9 @@ pub fn start_logging(options: &LogOptions) {
         .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::NONE);
     let result = match options.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        }
         LogFormat::Pretty => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
     // Only fails when logging was started before.
@@ -75,7 +78,10 @@ fn describe() {
     describe_counter!("http_requests_total", "Requests, by method, route and status.");
     describe_histogram!("http_request_duration_seconds", "Time to answer, by method and route.");
     describe_counter!("searches_total", "Searches, by mode and plan.");
-    describe_counter!("searches_degraded_total", "Searches that answered less than was asked for, by reason.");
+    describe_counter!(
+        "searches_degraded_total",
+        "Searches that answered less than was asked for, by reason."
+    );
     describe_counter!("contexts_embedded_total", "Contexts that became ready.");
     describe_counter!("chunks_embedded_total", "Chunks that were embedded.");
     describe_counter!("embedding_failures_total", "Failed calls of the embedding provider, by kind.");

@@ -1,5 +1,6 @@
 //! How long texts take on one core, and how much memory the process holds. Run it on one core and look at the minimum:
 //! `taskset -c 0 cargo bench -p embedder`.
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run has no result")]
 
 use std::num::NonZeroUsize;
 use std::sync::LazyLock;

@@ -9,8 +9,8 @@ use moka::future::Cache as Local;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-pub use self::remote::RemoteState;
 use self::remote::Remote;
+pub use self::remote::RemoteState;
 use crate::{
     domain::{SpaceInfo, Vector},
     error::Result,
@@ -45,7 +45,9 @@ impl Cache {
     /// When the Redis URL is malformed. That Redis does not answer is no error.
     pub fn new(redis: Option<&RedisOptions>) -> Result<Self> {
         let vectors = Local::builder()
-            .weigher(|_, vector: &Vector| u32::try_from(vector.dimensions() * size_of::<f32>() + 100).unwrap_or(u32::MAX))
+            .weigher(|_, vector: &Vector| {
+                u32::try_from(vector.dimensions() * size_of::<f32>() + 100).unwrap_or(u32::MAX)
+            })
             .max_capacity(VECTORS_BYTES_MAX)
             .time_to_live(VECTOR_TTL)
             .build();

@@ -1,11 +1,7 @@
 //! Redis: one multiplexed connection that reconnects by itself, a short deadline, and a pause after each failure, so
 //! that a dead Redis costs nothing per request.
 
-use std::{
-    future::Future,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{future::Future, sync::Mutex, time::Duration};
 
 use redis::{
     Client, IntoConnectionInfo, RedisResult,
@@ -54,22 +50,31 @@ impl Remote {
 
     pub(super) async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         let mut connection = self.connection.clone();
-        self.guard(async move { redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(&mut connection).await })
-            .await
-            .flatten()
+        self.guard(
+            async move { redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(&mut connection).await },
+        )
+        .await
+        .flatten()
     }
 
     pub(super) async fn set(&self, key: &[u8], value: Vec<u8>, ttl: Duration) {
         let mut connection = self.connection.clone();
         self.guard(async move {
-            redis::cmd("SET").arg(key).arg(value).arg("PX").arg(ttl.as_millis() as u64).query_async::<()>(&mut connection).await
+            redis::cmd("SET")
+                .arg(key)
+                .arg(value)
+                .arg("PX")
+                .arg(ttl.as_millis() as u64)
+                .query_async::<()>(&mut connection)
+                .await
         })
         .await;
     }
 
     pub(super) async fn state(&self) -> RemoteState {
         let mut connection = self.connection.clone();
-        match self.guard(async move { redis::cmd("PING").query_async::<String>(&mut connection).await }).await {
+        match self.guard(async move { redis::cmd("PING").query_async::<String>(&mut connection).await }).await
+        {
             Some(_) => RemoteState::Up,
             None => RemoteState::Down,
         }

@@ -1,6 +1,9 @@
 //! `context-api healthcheck`: for container images that have neither shell nor curl.
 
-use std::{net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr}, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::CommandResult;
 use crate::config::{self, Source};
@@ -11,7 +14,11 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let address = dialable(config::bind(source)?);
     let client = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?;
     let response = client.get(format!("http://{address}/health/ready")).send().await?;
-    if response.status().is_success() { Ok(()) } else { Err(format!("not ready: {}", response.text().await?).into()) }
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("not ready: {}", response.text().await?).into())
+    }
 }
 
 /// Listening on every address is listening on loopback too.

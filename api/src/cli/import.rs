@@ -88,11 +88,14 @@ struct Tally {
 }
 
 pub(super) async fn run(source: &Source, arguments: ImportArguments) -> CommandResult {
-    let key = source
-        .text("CONTEXT_API_KEY")?
-        .ok_or("set CONTEXT_API_KEY to an API key with the scopes `write` and `read` (context-api keys create)")?;
+    let key = source.text("CONTEXT_API_KEY")?.ok_or(
+        "set CONTEXT_API_KEY to an API key with the scopes `write` and `read` (context-api keys create)",
+    )?;
     let importer = Importer {
-        client: Client::builder().timeout(REQUEST_DEADLINE).connect_timeout(Duration::from_secs(5)).build()?,
+        client: Client::builder()
+            .timeout(REQUEST_DEADLINE)
+            .connect_timeout(Duration::from_secs(5))
+            .build()?,
         contexts: arguments.url.join("/v1/contexts")?,
         key: key.into(),
     };
@@ -124,7 +127,8 @@ fn open(path: &PathBuf) -> Result<(Box<dyn BufRead>, Option<u64>), String> {
 }
 
 fn progress_bar(bytes: Option<u64>) -> ProgressBar {
-    let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     match bytes {
         Some(bytes) => ProgressBar::new(bytes)
             .with_style(style("{bar:40} {percent:>3} %  {binary_bytes_per_sec}  {msg}  about {eta} left")),
@@ -134,7 +138,11 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
 
 impl Importer {
     /// Sends each line; a line that fails does not stop the others.
-    async fn import(&self, reader: Box<dyn BufRead>, bar: &ProgressBar) -> Result<Tally, Box<dyn std::error::Error>> {
+    async fn import(
+        &self,
+        reader: Box<dyn BufRead>,
+        bar: &ProgressBar,
+    ) -> Result<Tally, Box<dyn std::error::Error>> {
         let mut tally = Tally::default();
         let lines = reader.lines().enumerate().map(|(index, line)| (index + 1, line));
         let mut answers = stream::iter(lines)
@@ -193,20 +201,31 @@ impl Importer {
                 return Err(LineError::Transient(format!("was not sent: {}", error.without_url())));
             }
             // May have been written: only a line with a key can be sent again without writing it twice.
-            Err(error) if has_key(line) => return Err(LineError::Transient(format!("got no answer: {}", error.without_url()))),
+            Err(error) if has_key(line) => {
+                return Err(LineError::Transient(format!("got no answer: {}", error.without_url())));
+            }
             Err(error) => {
-                return Err(LineError::Permanent(format!("got no answer and may or may not be stored: {}", error.without_url())));
+                return Err(LineError::Permanent(format!(
+                    "got no answer and may or may not be stored: {}",
+                    error.without_url()
+                )));
             }
         };
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| LineError::Transient(format!("got half an answer: {error}")))?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| LineError::Transient(format!("got half an answer: {error}")))?;
         if status.is_success() {
-            let stored = serde_json::from_slice(&body).map_err(|error| LineError::Permanent(format!("got a strange answer: {error}")))?;
+            let stored = serde_json::from_slice(&body)
+                .map_err(|error| LineError::Permanent(format!("got a strange answer: {error}")))?;
             return Ok((status == StatusCode::CREATED, stored));
         }
         let reason = reason(status, &body);
         match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY if has_key(line) => {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY
+                if has_key(line) =>
+            {
                 Err(LineError::Transient(reason))
             }
             _ => Err(LineError::Permanent(reason)),
@@ -227,7 +246,9 @@ impl Importer {
             let is_pending = match response.status() {
                 // Deleted meanwhile, by somebody else.
                 StatusCode::NOT_FOUND => false,
-                status if status.is_success() => response.json::<Stored>().await?.embedding_status == "pending",
+                status if status.is_success() => {
+                    response.json::<Stored>().await?.embedding_status == "pending"
+                }
                 _ => true,
             };
             if !is_pending {
@@ -275,8 +296,9 @@ fn has_key(line: &str) -> bool {
 fn reason(status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice::<Refusal>(body) {
         Ok(refusal) => {
-            let fields: String = refusal.errors.iter().map(|e| format!(" {}: {}.", e.pointer, e.detail)).collect();
-            format!("was refused ({}): {}{fields}", refusal.code, refusal.detail)
+            let fields: Vec<String> =
+                refusal.errors.iter().map(|e| format!(" {}: {}.", e.pointer, e.detail)).collect();
+            format!("was refused ({}): {}{}", refusal.code, refusal.detail, fields.concat())
         }
         Err(_) => format!("was refused with status {}", status.as_u16()),
     }

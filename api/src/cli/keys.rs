@@ -5,9 +5,9 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{CommandResult, start};
 use crate::{
-    config::{Config, Source},
+    config::{self, Source},
     domain::{ApiKeyInfo, NewApiKey, Scope},
-    service::Service,
+    service::Keys,
 };
 
 #[derive(Debug, Subcommand)]
@@ -41,26 +41,26 @@ pub(super) enum KeysCommand {
 }
 
 pub(super) async fn run(source: &Source, command: KeysCommand) -> CommandResult {
-    let config = Config::read(source)?;
-    let service = start::assemble(&config, start::open_store(&config.database).await?)?;
+    let store = start::open_store(&config::database(source)?).await?;
+    let keys = Keys::new(store.clone());
     match command {
         KeysCommand::Create { name, scopes, expires_in_days, tenant } => {
             let scopes = if scopes.is_empty() { Scope::all() } else { parse_scopes(&scopes)? };
             let expires_at = expires_in_days.map(|days| now() + Duration::days(days.into()));
-            let tenant = service.find_tenant(&tenant).await?;
-            let key = service.create_api_key(tenant, &NewApiKey::new(&name, scopes, expires_at)?).await?;
+            let tenant = keys.find_tenant(&tenant).await?;
+            let key = keys.create(tenant, &NewApiKey::new(&name, scopes, expires_at)?).await?;
             println!("{}", key.expose());
         }
-        KeysCommand::List { tenant } => list(&service, &tenant).await?,
+        KeysCommand::List { tenant } => list(&keys, &tenant).await?,
         KeysCommand::Revoke { key, tenant } => {
-            let tenant = service.find_tenant(&tenant).await?;
-            match service.revoke_api_key(tenant, &key).await? {
+            let tenant = keys.find_tenant(&tenant).await?;
+            match keys.revoke(tenant, &key).await? {
                 0 => return Err(format!("there is no key `{key}` that could be revoked").into()),
                 count => println!("Revoked {count} key(s)."),
             }
         }
     }
-    service.store().close();
+    store.close();
     Ok(())
 }
 
@@ -68,14 +68,19 @@ fn parse_scopes(scopes: &[String]) -> crate::error::Result<Vec<Scope>> {
     scopes.iter().map(|scope| scope.trim().parse()).collect()
 }
 
-async fn list(service: &Service, tenant: &str) -> CommandResult {
-    let tenant = service.find_tenant(tenant).await?;
+async fn list(keys: &Keys, tenant: &str) -> CommandResult {
+    let tenant = keys.find_tenant(tenant).await?;
     println!("{:<36}  {:<12}  {:<20}  {:<16}  {:<20}  NAME", "ID", "PREFIX", "STATE", "SCOPES", "CREATED");
-    for key in service.list_api_keys(tenant).await? {
+    for key in keys.list(tenant).await? {
         let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
         println!(
             "{:<36}  {:<12}  {:<20}  {:<16}  {:<20}  {}",
-            key.id, key.prefix, state(&key), scopes.join(","), shown(key.created_at), key.name
+            key.id,
+            key.prefix,
+            state(&key),
+            scopes.join(","),
+            shown(key.created_at),
+            key.name
         );
     }
     Ok(())

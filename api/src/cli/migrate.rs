@@ -19,7 +19,9 @@ pub(super) async fn run(source: &Source, check: bool) -> CommandResult {
     }
     match Store::migrate(&options).await? {
         Applied { count: 0, version } => println!("Nothing to do: the schema is at migration {version}."),
-        Applied { count, version } => println!("Applied {count} migration(s); the schema is at migration {version}."),
+        Applied { count, version } => {
+            println!("Applied {count} migration(s); the schema is at migration {version}.")
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
 /// What every command may fail with; shown as one line.
 type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
-/// Stores, finds and packs the context that AI applications feed to their models.
+/// Stores and finds the context that AI applications feed to their models.
 ///
 /// Without any configuration it runs alone: a database, a model and a cache in this process, data in ./data.
 #[derive(Debug, Parser)]

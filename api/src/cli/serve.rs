@@ -1,6 +1,9 @@
 //! `context-api serve`: the API, and unless told otherwise a worker beside it.
 
-use std::{net::{SocketAddr, TcpListener}, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -20,7 +23,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let store = start::open_store(&config.database).await?;
     let service = start::assemble(&config, store)?;
     if let Some(key) = &config.bootstrap_api_key {
-        service.ensure_bootstrap_key(key).await?;
+        service.keys().ensure_bootstrap(key).await?;
     }
     let first_key = first_key(&service).await?;
     let watcher = tokio::spawn({
@@ -63,9 +66,11 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     }
 
     start::stop_asked().await?;
+    // Not ready any more: load balancers are given the time to see it before the port closes.
     state.drain();
+    tokio::time::sleep(config.drain).await;
     let grace = config.server.shutdown_grace;
-    start::within(grace, "requests", handle.stop(true)).await;
+    start::within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
     stop.send_replace(true);
     if let Some(worker) = worker {
         start::within(grace, "the worker", async { drop(worker.await) }).await;
@@ -76,23 +81,24 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         handle.stop(false).await;
     }
     service.store().close();
-    running.await??;
+    start::within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
     tracing::info!("stopped");
     Ok(())
 }
 
 fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address)
-        .map_err(|error| format!("cannot listen on {address}: {error}. Choose another address with {variable}."))
+    TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}. Choose another address with {variable}.")
+    })
 }
 
 /// A key for the one who starts the embedded default for the first time, and so has no other way in.
 async fn first_key(service: &Service) -> crate::error::Result<Option<ApiKey>> {
-    if !service.store().is_embedded() || !service.list_api_keys(DEFAULT_TENANT).await?.is_empty() {
+    if !service.store().is_embedded() || !service.keys().list(DEFAULT_TENANT).await?.is_empty() {
         return Ok(None);
     }
     let new = NewApiKey::new("first start", Scope::all(), None)?;
-    service.create_api_key(DEFAULT_TENANT, &new).await.map(Some)
+    service.keys().create(DEFAULT_TENANT, &new).await.map(Some)
 }
 
 fn welcome(address: SocketAddr, key: &ApiKey) {

@@ -29,7 +29,12 @@ pub(super) async fn open_store(database: &Database) -> Result<Store> {
     };
     let ask = || store.schema_state();
     let state = ask
-        .retry(ExponentialBuilder::default().with_max_delay(Duration::from_secs(2)).with_total_delay(Some(DATABASE_START)).without_max_times())
+        .retry(
+            ExponentialBuilder::default()
+                .with_max_delay(Duration::from_secs(2))
+                .with_total_delay(Some(DATABASE_START))
+                .without_max_times(),
+        )
         .notify(|error, pause| tracing::warn!(%error, ?pause, "the database is not there yet"))
         .await?;
     state.require_current()?;

@@ -24,8 +24,9 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         async move { service.watch_provider().await }
     });
     if let Some(address) = config.metrics {
-        let listener = std::net::TcpListener::bind(address)
-            .map_err(|error| format!("cannot listen on {address}: {error}. Choose another address with METRICS_ADDR."))?;
+        let listener = std::net::TcpListener::bind(address).map_err(|error| {
+            format!("cannot listen on {address}: {error}. Choose another address with METRICS_ADDR.")
+        })?;
         tokio::spawn(http::serve_metrics(listener, State::new(service.clone()), metrics)?);
     }
     let (stop, stopped) = watch::channel(false);

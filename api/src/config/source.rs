@@ -12,21 +12,25 @@ pub struct ConfigError {
     reason: Cow<'static, str>,
 }
 
-/// Variables, read once.
-pub struct Source(HashMap<String, String>);
+/// Variables, read once. None for a value that is not UTF-8.
+pub struct Source(HashMap<String, Option<String>>);
 
 /// Bytes of a file that holds a value.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 impl Source {
-    /// The process's environment. Values that are not UTF-8 are left out, because no variable of ours may be that.
+    /// The process's environment.
     pub fn from_environment() -> Self {
-        Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())))
+                .collect(),
+        )
     }
 
     /// Of these pairs alone; for tests.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Self {
-        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect())
     }
 
     /// The value of `name`, or the content of the file that `name_FILE` names; none when empty.
@@ -36,16 +40,24 @@ impl Source {
     pub fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let value = self.given(name);
         let file_variable = format!("{name}_FILE");
+        if let Some(name) = [name, &file_variable].into_iter().find(|name| self.0.get(*name) == Some(&None)) {
+            return Err(ConfigError { name: name.to_owned(), reason: "is not UTF-8".into() });
+        }
         let Some(path) = self.given(&file_variable) else { return Ok(value.map(str::to_owned)) };
         if value.is_some() {
-            return Err(ConfigError { name: file_variable, reason: format!("is set besides {name}; set one of them").into() });
+            return Err(ConfigError {
+                name: file_variable,
+                reason: format!("is set besides {name}; set one of them").into(),
+            });
         }
         let unusable = |reason: String| ConfigError { name: file_variable.clone(), reason: reason.into() };
-        let size = std::fs::metadata(Path::new(path)).map_err(|e| unusable(format!("names a file that cannot be read: {e}")))?;
+        let size = std::fs::metadata(Path::new(path))
+            .map_err(|e| unusable(format!("names a file that cannot be read: {e}")))?;
         if size.len() > FILE_BYTES_MAX {
             return Err(unusable(format!("names a file of more than {FILE_BYTES_MAX} bytes")));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| unusable(format!("names a file that cannot be read: {e}")))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| unusable(format!("names a file that cannot be read: {e}")))?;
         let text = text.trim_end_matches(['\r', '\n']);
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
@@ -64,7 +76,12 @@ impl Source {
     ///
     /// # Errors
     /// When it is none, or out of range.
-    pub fn parse_in<T>(&self, name: &'static str, range: RangeInclusive<T>, default: T) -> Result<T, ConfigError>
+    pub fn parse_in<T>(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<T>,
+        default: T,
+    ) -> Result<T, ConfigError>
     where
         T: FromStr + PartialOrd + Display,
     {
@@ -95,7 +112,7 @@ impl Source {
     }
 
     fn given(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
+        self.0.get(name)?.as_deref().filter(|value| !value.trim().is_empty())
     }
 }
 
@@ -114,9 +131,19 @@ mod tests {
         assert_eq!(source.text("DB_PASSWORD").unwrap().as_deref(), Some("secret"));
         assert!(source.is_set("DB_PASSWORD"));
         let both = Source::from_pairs(&[("DB_PASSWORD_FILE", path), ("DB_PASSWORD", "x")]);
-        assert!(both.text("DB_PASSWORD").unwrap_err().to_string().starts_with("DB_PASSWORD_FILE is set besides"));
+        assert!(
+            both.text("DB_PASSWORD").unwrap_err().to_string().starts_with("DB_PASSWORD_FILE is set besides")
+        );
         let missing = Source::from_pairs(&[("DB_PASSWORD_FILE", "/nowhere/at/all")]);
-        assert!(missing.text("DB_PASSWORD").unwrap_err().to_string().starts_with("DB_PASSWORD_FILE names a file"));
+        assert!(
+            missing.text("DB_PASSWORD").unwrap_err().to_string().starts_with("DB_PASSWORD_FILE names a file")
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_not_taken_for_none() {
+        let source = Source(HashMap::from([("DATABASE_URL".to_owned(), None)]));
+        assert_eq!(source.text("DATABASE_URL").unwrap_err().to_string(), "DATABASE_URL is not UTF-8.");
     }
 
     #[test]

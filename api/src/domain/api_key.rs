@@ -135,7 +135,10 @@ impl NewApiKey {
     pub fn new(name: &str, mut scopes: Vec<Scope>, expires_at: Option<OffsetDateTime>) -> Result<Self> {
         let name = name.trim();
         if name.is_empty() || name.chars().count() > API_KEY_NAME_CHARS_MAX || name.contains('\0') {
-            return Err(Error::invalid("/name", format!("must have 1 to {API_KEY_NAME_CHARS_MAX} characters")));
+            return Err(Error::invalid(
+                "/name",
+                format!("must have 1 to {API_KEY_NAME_CHARS_MAX} characters"),
+            ));
         }
         if scopes.is_empty() {
             return Err(Error::invalid("/scopes", "must name at least one of read, write and admin"));
@@ -199,7 +202,13 @@ mod tests {
 
     #[test]
     fn malformed_keys_are_refused_without_repeating_them() {
-        for text in ["", "ctx_short", "sk_aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "ctx_ääääääääääääääääääääääää", "ctx_aaaaaaaaaaaaaaaaaaaa aaaa"] {
+        for text in [
+            "",
+            "ctx_short",
+            "sk_aaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "ctx_ääääääääääääääääääääääää",
+            "ctx_aaaaaaaaaaaaaaaaaaaa aaaa",
+        ] {
             let error = text.parse::<ApiKey>().unwrap_err();
             assert!(text.is_empty() || !error.to_string().contains(text));
         }
@@ -207,7 +216,11 @@ mod tests {
 
     #[test]
     fn a_key_needs_the_very_scope() {
-        let principal = Principal { tenant: super::super::DEFAULT_TENANT, api_key: Uuid::nil(), scopes: vec![Scope::Admin] };
+        let principal = Principal {
+            tenant: super::super::DEFAULT_TENANT,
+            api_key: Uuid::nil(),
+            scopes: vec![Scope::Admin],
+        };
         assert!(principal.require(Scope::Admin).is_ok());
         assert_eq!(principal.require(Scope::Read).unwrap_err().code, Code::MissingScope);
     }

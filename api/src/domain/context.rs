@@ -10,9 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     ContextId, Cursor, JsonDocument, Limit, UserId,
-    limits::{
-        CONTEXT_TYPE_CHARS_MAX, KEY_CHARS_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX, TTL_SECONDS_MAX,
-    },
+    limits::{CONTEXT_TYPE_CHARS_MAX, KEY_CHARS_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX, TTL_SECONDS_MAX},
 };
 use crate::error::{Code, Error, Result};
 
@@ -118,7 +116,10 @@ impl NewContext {
             Some(raw) if raw.get().len() > METADATA_BYTES_MAX => {
                 return Err(Error::invalid(
                     "/metadata",
-                    format!("is {} bytes, {METADATA_BYTES_MAX} at most; larger data belongs into `content`", raw.get().len()),
+                    format!(
+                        "is {} bytes, {METADATA_BYTES_MAX} at most; larger data belongs into `content`",
+                        raw.get().len()
+                    ),
                 ));
             }
             Some(raw) => JsonDocument::parse(raw).map_err(|error| error.at("/metadata"))?,
@@ -126,14 +127,24 @@ impl NewContext {
         if !metadata.is_object() {
             return Err(Error::invalid("/metadata", "must be an object"));
         }
+        let text_at = if text.is_some() { "/text" } else { "/content" };
         let text = text.unwrap_or_else(|| content.extract_text());
         if text.contains('\0') {
-            return Err(Error::new(Code::InvalidJson, "The text holds the character U+0000, which PostgreSQL cannot store.")
-                .with_violation("/text", "remove \\u0000"));
+            return Err(Error::new(
+                Code::InvalidJson,
+                "The text holds the character U+0000, which PostgreSQL cannot store.",
+            )
+            .with_violation(text_at, "remove \\u0000"));
         }
         if text.len() > TEXT_BYTES_MAX {
-            return Err(Error::new(Code::TextTooLong, "The text of the context is too long; split it into several contexts.")
-                .with_violation("/text", format!("is {} bytes, {TEXT_BYTES_MAX} at most", text.len())));
+            return Err(Error::new(
+                Code::TextTooLong,
+                "The text of the context is too long; split it into several contexts.",
+            )
+            .with_violation(
+                text_at,
+                format!("holds {} bytes of text, {TEXT_BYTES_MAX} at most", text.len()),
+            ));
         }
         Ok(Self { user_id, context_type, key, content, metadata, text, expiry })
     }

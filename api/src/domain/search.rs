@@ -60,7 +60,9 @@ impl SearchRequest {
             (None, Some(_)) => {
                 return Err(Error::invalid("/mode", "a search by `vector` has no words; use `semantic`"));
             }
-            (Some(_), Some(_)) => return Err(Error::invalid("/vector", "give either `query` or `vector`, not both")),
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid("/vector", "give either `query` or `vector`, not both"));
+            }
             (None, None) => return Err(Error::invalid("/query", "give `query` or `vector`")),
         };
         if context_types.len() > CONTEXT_TYPES_MAX {
@@ -179,7 +181,12 @@ pub fn rrf_score(rank: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn request(query: Option<&str>, vector: Option<Vec<f32>>, mode: Mode, limit: u32) -> Result<SearchRequest> {
+    fn request(
+        query: Option<&str>,
+        vector: Option<Vec<f32>>,
+        mode: Mode,
+        limit: u32,
+    ) -> Result<SearchRequest> {
         SearchRequest::new(query.map(str::to_owned), vector, mode, None, vec![], Some(limit))
     }
 
@@ -196,7 +203,10 @@ mod tests {
     fn limits_hold_at_both_ends() {
         assert!(request(Some("x"), None, Mode::Hybrid, SEARCH_LIMIT_MAX).is_ok());
         for limit in [0, SEARCH_LIMIT_MAX + 1] {
-            assert_eq!(request(Some("x"), None, Mode::Hybrid, limit).unwrap_err().violations[0].pointer, "/limit");
+            assert_eq!(
+                request(Some("x"), None, Mode::Hybrid, limit).unwrap_err().violations[0].pointer,
+                "/limit"
+            );
         }
         assert!(request(Some(&"x".repeat(QUERY_BYTES_MAX)), None, Mode::Hybrid, 1).is_ok());
         assert!(request(Some(&"x".repeat(QUERY_BYTES_MAX + 1)), None, Mode::Hybrid, 1).is_err());

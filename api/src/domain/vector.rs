@@ -13,17 +13,20 @@ impl Vector {
     /// # Errors
     /// [`Code::InvalidVector`] when it is empty, too long, not finite, or zero.
     pub fn new(mut values: Vec<f32>) -> Result<Self> {
-        let invalid = |detail: String| Err(Error::new(Code::InvalidVector, detail));
+        let invalid = |detail: String| {
+            Err(Error::new(Code::InvalidVector, "The vector is not usable.")
+                .with_violation("/vector", detail))
+        };
         if values.is_empty() || values.len() > DIMENSIONS_MAX {
-            return invalid(format!("A vector has 1 to {DIMENSIONS_MAX} dimensions, this one {}.", values.len()));
+            return invalid(format!("must have 1 to {DIMENSIONS_MAX} numbers, not {}", values.len()));
         }
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return invalid(format!("The vector's value {index} is not a finite number."));
+            return invalid(format!("number {index} is not finite"));
         }
         // In f64: squares of large but finite f32 values overflow f32.
         let norm = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         if norm == 0.0 {
-            return invalid("The vector is zero, so it is near to nothing.".to_owned());
+            return invalid("is zero, so it has no direction".to_owned());
         }
         for value in &mut values {
             *value = (f64::from(*value) / norm) as f32;
@@ -53,7 +56,9 @@ mod tests {
 
     #[test]
     fn refuses_what_has_no_direction() {
-        for values in [vec![], vec![0.0; 3], vec![f32::NAN], vec![f32::INFINITY, 1.0], vec![1.0; DIMENSIONS_MAX + 1]] {
+        for values in
+            [vec![], vec![0.0; 3], vec![f32::NAN], vec![f32::INFINITY, 1.0], vec![1.0; DIMENSIONS_MAX + 1]]
+        {
             assert_eq!(Vector::new(values).unwrap_err().code, Code::InvalidVector);
         }
         assert!(Vector::new(vec![1.0; DIMENSIONS_MAX]).is_ok());

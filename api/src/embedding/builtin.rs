@@ -31,7 +31,7 @@ impl Embedder for Builtin {
             Purpose::Document => Lane::Backfill,
         };
         let vectors = self.0.embed(texts, lane).await.map_err(|error| match error {
-            EngineError::Tokenizer(_) => EmbedError::permanent(error.to_string()),
+            EngineError::Tokenizer(_) => EmbedError::Permanent { detail: error.to_string() },
             _ => EmbedError::transient(error.to_string()),
         })?;
         check_vectors(vectors, count)

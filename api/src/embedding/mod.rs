@@ -50,10 +50,6 @@ impl EmbedError {
     pub(crate) fn transient(detail: impl Into<String>) -> Self {
         Self::Transient { detail: detail.into(), retry_after: None }
     }
-
-    pub(crate) fn permanent(detail: impl Into<String>) -> Self {
-        Self::Permanent { detail: detail.into() }
-    }
 }
 
 /// What a text is embedded for. Interactive work goes before bulk work where the provider can tell them apart.
@@ -97,11 +93,17 @@ pub fn connect(provider: &Provider) -> crate::error::Result<Arc<dyn Embedder>> {
 /// Checks what a provider sent: as many vectors as texts, all of one dimension, all usable.
 fn check_vectors(values: Vec<Vec<f32>>, texts: usize) -> Result<Vec<Vector>, EmbedError> {
     if values.len() != texts {
-        return Err(EmbedError::transient(format!("the provider sent {} vectors for {texts} texts", values.len())));
+        return Err(EmbedError::transient(format!(
+            "the provider sent {} vectors for {texts} texts",
+            values.len()
+        )));
     }
     let vectors: Vec<Vector> = values
         .into_iter()
-        .map(|values| Vector::new(values).map_err(|error| EmbedError::transient(format!("the provider sent a bad vector: {error}"))))
+        .map(|values| {
+            Vector::new(values)
+                .map_err(|error| EmbedError::transient(format!("the provider sent a bad vector: {error}")))
+        })
         .collect::<Result<_, _>>()?;
     let dims = vectors.first().map_or(0, Vector::dimensions);
     if vectors.iter().any(|vector| vector.dimensions() != dims) {
@@ -117,7 +119,12 @@ mod tests {
     #[test]
     fn what_a_provider_sends_is_not_trusted() {
         assert_eq!(check_vectors(vec![vec![1.0, 0.0], vec![0.0, 2.0]], 2).unwrap().len(), 2);
-        for bad in [vec![vec![1.0]], vec![vec![1.0], vec![f32::NAN]], vec![vec![1.0], vec![]], vec![vec![1.0], vec![1.0, 2.0]]] {
+        for bad in [
+            vec![vec![1.0]],
+            vec![vec![1.0], vec![f32::NAN]],
+            vec![vec![1.0], vec![]],
+            vec![vec![1.0], vec![1.0, 2.0]],
+        ] {
             assert!(matches!(check_vectors(bad, 2), Err(EmbedError::Transient { .. })));
         }
     }

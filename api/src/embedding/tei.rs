@@ -40,7 +40,10 @@ impl Tei {
 impl Embedder for Tei {
     async fn embed(&self, _: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
         let count = texts.len();
-        let request = self.client.post(format!("{}/embed", self.url)).json(&EmbedBody { inputs: texts, truncate: true });
+        let request = self
+            .client
+            .post(format!("{}/embed", self.url))
+            .json(&EmbedBody { inputs: texts, truncate: true });
         let vectors: Vec<Vec<f32>> = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
         check_vectors(vectors, count)
     }

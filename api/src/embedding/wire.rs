@@ -48,8 +48,9 @@ pub(super) async fn send<T: DeserializeOwned>(request: RequestBuilder) -> Result
     if !status.is_success() {
         return Err(refusal(status, &body, retry_after));
     }
-    serde_json::from_slice(&body)
-        .map_err(|error| EmbedError::transient(format!("the provider sent something else than expected: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        EmbedError::transient(format!("the provider sent something else than expected: {error}"))
+    })
 }
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, EmbedError> {
@@ -129,10 +130,16 @@ mod tests {
     #[test]
     fn refusals_of_the_input_are_permanent_and_others_are_not() {
         for status in [400, 413, 415, 422] {
-            assert!(matches!(refusal(StatusCode::from_u16(status).unwrap(), b"", None), EmbedError::Permanent { .. }));
+            assert!(matches!(
+                refusal(StatusCode::from_u16(status).unwrap(), b"", None),
+                EmbedError::Permanent { .. }
+            ));
         }
         for status in [401, 403, 404, 408, 424, 429, 500, 502, 503] {
-            assert!(matches!(refusal(StatusCode::from_u16(status).unwrap(), b"", None), EmbedError::Transient { .. }));
+            assert!(matches!(
+                refusal(StatusCode::from_u16(status).unwrap(), b"", None),
+                EmbedError::Transient { .. }
+            ));
         }
     }
 }

@@ -1,7 +1,11 @@
 //! `/v1/contexts`: storing contexts and getting them back.
 
-use actix_web::{HttpResponse, delete, get, http::header, post,
-    web::{self, Query}};
+use actix_web::{
+    HttpResponse, delete, get,
+    http::header,
+    post,
+    web::{self, Query},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -14,7 +18,9 @@ use super::{
     problem::{BodyProblems, Problem, ProblemDetails, Problems},
 };
 use crate::{
-    domain::{Context, ContextId, ContextKey, ContextType, Expiry, Limit, ListRequest, NewContext, Page, UserId},
+    domain::{
+        Context, ContextId, ContextKey, ContextType, Expiry, Limit, ListRequest, NewContext, Page, UserId,
+    },
     error::{Error, Result},
 };
 

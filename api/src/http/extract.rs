@@ -46,7 +46,7 @@ impl<S: RequiredScope> FromRequest for Caller<S> {
         let key = bearer(request);
         Box::pin(async move {
             let state = state.ok_or_else(|| Error::internal("the application has no state"))?;
-            let principal = state.service.authenticate(&key?).await?;
+            let principal = state.service.keys().authenticate(&key?).await?;
             principal.require(S::SCOPE)?;
             Ok(Self { principal, scope: PhantomData })
         })
@@ -77,26 +77,29 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         Box::pin(async move {
             head?;
             let payload = payload.map_err(|error| Error::internal(error.to_string()))?;
-            let bytes = payload
-                .to_bytes_limited(BODY_BYTES_MAX)
-                .await
-                .map_err(|_| too_large())?
-                .map_err(|error| Error::new(Code::InvalidJson, "The body ended too early.").with_source(error.to_string()))?;
+            let bytes = payload.to_bytes_limited(BODY_BYTES_MAX).await.map_err(|_| too_large())?.map_err(
+                |error| {
+                    Error::new(Code::InvalidJson, "The body ended too early.").with_source(error.to_string())
+                },
+            )?;
             Ok(parse(&bytes).map(Self)?)
         })
     }
 }
 
 fn check_head(request: &HttpRequest) -> Result<()> {
-    let is_json = request
-        .mime_type()
-        .ok()
-        .flatten()
-        .is_some_and(|mime| mime.type_() == "application" && (mime.subtype() == "json" || mime.suffix().is_some_and(|s| s == "json")));
+    let is_json = request.mime_type().ok().flatten().is_some_and(|mime| {
+        mime.type_() == "application"
+            && (mime.subtype() == "json" || mime.suffix().is_some_and(|s| s == "json"))
+    });
     if !is_json {
-        return Err(Error::new(Code::UnsupportedMediaType, "Send the body with `Content-Type: application/json`."));
+        return Err(Error::new(
+            Code::UnsupportedMediaType,
+            "Send the body with `Content-Type: application/json`.",
+        ));
     }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     // Said before a byte is read.
     if length.is_some_and(|length| length > BODY_BYTES_MAX) { Err(too_large()) } else { Ok(()) }
 }
@@ -178,6 +181,9 @@ mod tests {
             assert_eq!(error.violations.first().map(|v| v.pointer.as_str()), pointer, "{body}: {error}");
         }
         assert!(parse::<Sample>(br#"{"name":"a","numbers":[1]}"#).is_ok());
-        assert_eq!(parse::<Sample>(b"{\"name\":\"\xff\",\"numbers\":[]}").unwrap_err().code, Code::InvalidJson);
+        assert_eq!(
+            parse::<Sample>(b"{\"name\":\"\xff\",\"numbers\":[]}").unwrap_err().code,
+            Code::InvalidJson
+        );
     }
 }

@@ -9,7 +9,14 @@ mod openapi;
 mod problem;
 mod search;
 
-use std::{net::TcpListener, sync::{Arc, atomic::{AtomicBool, Ordering}}, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -17,7 +24,10 @@ use tokio::time::Instant;
 use utoipa_actix_web::AppExt;
 
 pub use self::openapi::document;
-use crate::{domain::limits::REQUEST_DEADLINE, error::{Error, Result}, service::Service};
+use crate::{
+    error::{Error, Result},
+    service::Service,
+};
 
 /// What every handler may use.
 pub struct State {
@@ -78,7 +88,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: ServerOptions) -
         .max_connections(CONNECTIONS_PER_WORKER_MAX)
         .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
         .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(options.shutdown_grace.max(REQUEST_DEADLINE).as_secs())
+        .shutdown_timeout(options.shutdown_grace.as_secs())
         .disable_signals()
         .listen(listener)
         .map_err(Error::internal)?;
@@ -112,5 +122,11 @@ pub fn serve_metrics(listener: TcpListener, state: Arc<State>, handle: Prometheu
             .app_data(web::Data::new(handle.clone()))
             .service(observe::get_metrics)
     });
-    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener).map_err(Error::internal)?.run())
+    Ok(server
+        .workers(1)
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)
+        .map_err(Error::internal)?
+        .run())
 }

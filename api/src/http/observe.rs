@@ -3,8 +3,14 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use actix_web::{
-    HttpResponse, body::{BoxBody, MessageBody}, dev::{ServiceRequest, ServiceResponse},
-    get, http::header::HeaderValue, http::header::HeaderName, middleware::Next, web,
+    HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    get,
+    http::header::HeaderName,
+    http::header::HeaderValue,
+    middleware::Next,
+    web,
 };
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -12,8 +18,14 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{State, problem::{Problem, REQUEST_ID}};
-use crate::{domain::limits::REQUEST_DEADLINE, error::{Code, Error}};
+use super::{
+    State,
+    problem::{Problem, REQUEST_ID},
+};
+use crate::{
+    domain::limits::REQUEST_DEADLINE,
+    error::{Code, Error},
+};
 
 /// Characters of a caller's own request id.
 const REQUEST_ID_CHARS_MAX: usize = 64;
@@ -29,17 +41,22 @@ pub(super) async fn observe(
     let span = tracing::info_span!("http.request", request.id = %id);
     let handled = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone());
     let response = match tokio::time::timeout(REQUEST_DEADLINE, handled).await {
-        Ok(Ok(Ok(response))) => finish(response.map_into_boxed_body(), &id),
+        Ok(Ok(Ok(response))) => Ok(finish(response.map_into_boxed_body(), &id)),
         Ok(Ok(Err(error))) => Err(error),
         Ok(Err(_panic)) => Err(failed(Error::internal("a handler panicked"), &id)),
         Err(_) => Err(failed(
-            Error::new(Code::DeadlineExceeded, format!("The request took longer than {} s.", REQUEST_DEADLINE.as_secs()))
-                .with_retry_after(Duration::from_secs(1)),
+            Error::new(
+                Code::DeadlineExceeded,
+                format!("The request took longer than {} s.", REQUEST_DEADLINE.as_secs()),
+            )
+            .with_retry_after(Duration::from_secs(1)),
             &id,
         )),
     };
     let (status, route) = match &response {
-        Ok(response) => (response.status(), response.request().match_pattern().unwrap_or_else(|| "none".to_owned())),
+        Ok(response) => {
+            (response.status(), response.request().match_pattern().unwrap_or_else(|| "none".to_owned()))
+        }
         Err(error) => (error.as_response_error().status_code(), "none".to_owned()),
     };
     let elapsed = started.elapsed().as_secs_f64();
@@ -63,19 +80,18 @@ fn request_id(request: &ServiceRequest) -> String {
 }
 
 /// Puts the id into the answer, and into the body when it is a problem.
-fn finish(response: ServiceResponse, id: &str) -> Result<ServiceResponse, actix_web::Error> {
+fn finish(mut response: ServiceResponse, id: &str) -> ServiceResponse {
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     if let Some(problem) = problem {
         log(&problem.error, id);
         let rebuilt = problem.response(Some(id));
         let (request, _) = response.into_parts();
-        return Ok(ServiceResponse::new(request, rebuilt));
+        return ServiceResponse::new(request, rebuilt);
     }
-    let mut response = response;
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), value);
     }
-    Ok(response)
+    response
 }
 
 /// A failure for which there is no request left to answer on: actix answers it from the error alone.
@@ -90,7 +106,7 @@ fn failed(error: Error, id: &str) -> actix_web::Error {
 fn log(error: &Error, id: &str) {
     match error.code {
         Code::Internal => tracing::error!(request.id = id, %error, "a request failed"),
-        Code::DatabaseUnavailable | Code::EmbedderUnavailable | Code::DeadlineExceeded => {
+        Code::DatabaseUnavailable | Code::DeadlineExceeded => {
             tracing::warn!(request.id = id, %error, "a request could not be served");
         }
         _ => tracing::debug!(request.id = id, %error, "a request was refused"),
@@ -99,7 +115,10 @@ fn log(error: &Error, id: &str) {
 
 /// The metrics in Prometheus' text form.
 #[get("/metrics")]
-pub(super) async fn get_metrics(state: web::Data<State>, handle: web::Data<PrometheusHandle>) -> HttpResponse {
+pub(super) async fn get_metrics(
+    state: web::Data<State>,
+    handle: web::Data<PrometheusHandle>,
+) -> HttpResponse {
     let pool = state.service.store().pool_status();
     metrics::gauge!("database_connections").set(pool.size as f64);
     metrics::gauge!("database_connections_idle").set(pool.available as f64);

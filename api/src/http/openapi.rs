@@ -10,14 +10,17 @@ use utoipa::{
 use utoipa_actix_web::AppExt;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{configure, problem::{self, Problem, ProblemDetails}};
+use super::{
+    configure,
+    problem::{self, Problem, ProblemDetails},
+};
 use crate::error::{Code, Error};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Context API",
-        description = "Stores, finds and packs the context that AI applications feed to their models.",
+        description = "Stores and finds the context that AI applications feed to their models.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/", description = "The server that this document was fetched from.")),
@@ -38,7 +41,9 @@ impl Modify for ApiKeyScheme {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("ctx_…")
-            .description(Some("An API key, made by `context-api keys create`. Scopes: `read`, `write`, `admin`."))
+            .description(Some(
+                "An API key, made by `context-api keys create`. Scopes: `read`, `write`, `admin`.",
+            ))
             .build();
         openapi
             .components
@@ -49,12 +54,14 @@ impl Modify for ApiKeyScheme {
 
 /// The document. Needs no configuration and no database.
 pub fn document() -> utoipa::openapi::OpenApi {
-    let (_, document) = App::new().into_utoipa_app().openapi(Base::openapi()).configure(configure).split_for_parts();
+    let (_, document) =
+        App::new().into_utoipa_app().openapi(Base::openapi()).configure(configure).split_for_parts();
     document
 }
 
 pub(super) fn explorer() -> SwaggerUi {
-    SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json").try_it_out_enabled(true).persist_authorization(true))
+    SwaggerUi::new("/docs/{_:.*}")
+        .config(Config::from("/openapi.json").try_it_out_enabled(true).persist_authorization(true))
 }
 
 /// This document

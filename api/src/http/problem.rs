@@ -3,8 +3,12 @@
 use std::{fmt, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError, body::BoxBody, dev::ResourceDef, error::{PathError, QueryPayloadError},
-    http::{Method, StatusCode, header}, web,
+    HttpRequest, HttpResponse, ResponseError,
+    body::BoxBody,
+    dev::ResourceDef,
+    error::{PathError, QueryPayloadError},
+    http::{Method, StatusCode, header},
+    web,
 };
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema, openapi::OpenApi};
@@ -114,10 +118,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::BodyTooLarge | Code::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::InvalidVector => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-        Code::DatabaseUnavailable | Code::EmbedderUnavailable | Code::DeadlineExceeded => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::DatabaseUnavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -138,9 +139,7 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::TextTooLong => "The text is too long",
         Code::UnsupportedMediaType => "Not JSON",
         Code::InvalidVector => "The vector is not usable",
-        Code::Overloaded => "Too much at once",
         Code::DatabaseUnavailable => "The database is away",
-        Code::EmbedderUnavailable => "The embedding service is away",
         Code::DeadlineExceeded => "Out of time",
         Code::Internal => "The service failed",
     }
@@ -162,7 +161,10 @@ impl Problem {
         let mut response = HttpResponse::build(status);
         response.content_type(PROBLEM_JSON);
         if let Some(after) = error.retry_after {
-            response.insert_header((header::RETRY_AFTER, after.max(Duration::from_secs(1)).as_secs().to_string()));
+            response.insert_header((
+                header::RETRY_AFTER,
+                after.max(Duration::from_secs(1)).as_secs().to_string(),
+            ));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
@@ -198,12 +200,14 @@ impl ResponseError for Problem {
 }
 
 pub(super) fn path_error(error: PathError, _: &HttpRequest) -> actix_web::Error {
-    let error = Error::new(Code::InvalidParameter, "A part of the path is malformed.").with_violation("path", error.to_string());
+    let error = Error::new(Code::InvalidParameter, "A part of the path is malformed.")
+        .with_violation("path", error.to_string());
     Problem::from(error).into()
 }
 
 pub(super) fn query_error(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
-    let error = Error::new(Code::InvalidParameter, "A query parameter is malformed.").with_violation("query", error.to_string());
+    let error = Error::new(Code::InvalidParameter, "A query parameter is malformed.")
+        .with_violation("query", error.to_string());
     Problem::from(error).into()
 }
 
@@ -220,7 +224,8 @@ impl Routes {
                 (&item.patch, Method::PATCH),
                 (&item.delete, Method::DELETE),
             ];
-            let methods = methods.into_iter().filter(|(operation, _)| operation.is_some()).map(|(_, method)| method);
+            let methods =
+                methods.into_iter().filter(|(operation, _)| operation.is_some()).map(|(_, method)| method);
             (ResourceDef::new(path.as_str()), methods.collect())
         });
         Self(routes.collect())
@@ -232,10 +237,17 @@ impl Routes {
 }
 
 /// What no route takes.
-pub(super) async fn no_route(request: HttpRequest, routes: web::Data<Routes>) -> Result<HttpResponse, Problem> {
+pub(super) async fn no_route(
+    request: HttpRequest,
+    routes: web::Data<Routes>,
+) -> Result<HttpResponse, Problem> {
     let methods = routes.methods(request.path());
     if methods.is_empty() {
-        return Err(Error::new(Code::RouteNotFound, "There is no such route; /docs lists those that there are.").into());
+        return Err(Error::new(
+            Code::RouteNotFound,
+            "There is no such route; /docs lists those that there are.",
+        )
+        .into());
     }
     let allowed = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
     Err(Error::new(Code::MethodNotAllowed, format!("This route takes {allowed}."))
@@ -253,7 +265,8 @@ mod tests {
     fn every_code_has_a_status_a_title_and_a_section_in_the_documentation() {
         for code in Code::iter() {
             assert!(status(code).is_client_error() || status(code).is_server_error(), "{code}");
-            let section = documentation(code).unwrap_or_else(|| panic!("docs/errors.md lacks a section for {code}"));
+            let section =
+                documentation(code).unwrap_or_else(|| panic!("docs/errors.md lacks a section for {code}"));
             let says = format!("{}: {}", status(code).as_u16(), title(code));
             assert!(section.contains(&says), "docs/errors.md does not say `{says}` of {code}");
             assert_eq!(section.matches("\n## ").count(), 0);

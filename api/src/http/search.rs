@@ -43,7 +43,14 @@ impl TryFrom<Search> for SearchRequest {
     type Error = Error;
 
     fn try_from(body: Search) -> Result<Self> {
-        Self::new(body.query, body.vector, body.mode, body.user_id.map(UserId), body.context_types, body.limit)
+        Self::new(
+            body.query,
+            body.vector,
+            body.mode,
+            body.user_id.map(UserId),
+            body.context_types,
+            body.limit,
+        )
     }
 }
 

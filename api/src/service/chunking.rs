@@ -29,7 +29,10 @@ pub(super) fn split(text: &str) -> Result<Vec<String>> {
     if chunks.len() > CHUNKS_PER_CONTEXT_MAX {
         return Err(Error::new(
             Code::TextTooLong,
-            format!("The text makes {} chunks, {CHUNKS_PER_CONTEXT_MAX} at most; split it into several contexts.", chunks.len()),
+            format!(
+                "The text makes {} chunks, {CHUNKS_PER_CONTEXT_MAX} at most; split it into several contexts.",
+                chunks.len()
+            ),
         ));
     }
     Ok(chunks)

@@ -41,5 +41,8 @@ impl Service {
 }
 
 fn not_found() -> Error {
-    Error::new(Code::ContextNotFound, "There is no context of this id; it may have been deleted or have expired.")
+    Error::new(
+        Code::ContextNotFound,
+        "There is no context of this id; it may have been deleted or have expired.",
+    )
 }

@@ -21,6 +21,17 @@ const CLAIM: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
+/// How a round of work went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// There was nothing to do.
+    Idle,
+    /// Something was done, and there may be more.
+    Worked,
+    /// There is work, but the provider cannot do it now.
+    Blocked,
+}
+
 /// One chunk of a claimed context.
 struct Piece {
     context: ContextId,
@@ -30,55 +41,52 @@ struct Piece {
 }
 
 impl Service {
-    /// Embeds some of what is pending, of each tenant in turn. Answers how many contexts were taken; 0 means that there
-    /// is nothing to do or nobody to do it.
+    /// Embeds some of what is pending, of each tenant in turn.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn embed_pending(&self) -> Result<usize> {
+    pub async fn embed_pending(&self) -> Result<Round> {
         let tenants = self.store.tenants_with_pending(TENANTS_MAX).await?;
         if tenants.is_empty() {
-            return Ok(0);
+            return Ok(Round::Idle);
         }
-        let Some(space) = self.space_to_write().await? else { return Ok(0) };
-        let mut taken = 0;
+        let Some(space) = self.space_to_write().await? else { return Ok(Round::Blocked) };
         for tenant in tenants {
             let claimed = self.store.claim_pending(tenant, CONTEXTS_MAX, CLAIM).await?;
-            taken += claimed.len();
             if !self.embed_claimed(tenant, &space, claimed).await? {
                 // The provider is away: the others' turn would end the same.
                 self.look_at_provider().await;
-                break;
+                return Ok(Round::Blocked);
             }
         }
-        Ok(taken)
+        Ok(Round::Worked)
     }
 
     /// The space of the provider's model: the active one, or the first one, made now. None while the provider is away
     /// or its model is another than that of the active space.
     async fn space_to_write(&self) -> Result<Option<SpaceInfo>> {
         let ProviderState::Up(model) = self.provider_state() else { return Ok(None) };
-        let space = match self.active_space().await? {
-            Some(space) => space,
-            None => {
-                // The dimension is a property of what comes back, not of any configuration.
-                let probe = self.embedder.embed(Purpose::Document, vec!["dimension".to_owned()]).await;
-                let Some(dims) = probe.ok().and_then(|vectors| vectors.first().map(|v| v.dimensions())) else {
-                    self.look_at_provider().await;
-                    return Ok(None);
-                };
-                self.store.create_first_space(model.provider, &model.name, dims).await?;
-                match self.active_space().await? {
-                    Some(space) => space,
-                    None => return Ok(None),
-                }
-            }
+        let space = if let Some(space) = self.active_space().await? {
+            space
+        } else {
+            // The dimension is a property of what comes back, not of any configuration.
+            let probe = self.embedder.embed(Purpose::Document, vec!["dimension".to_owned()]).await;
+            let Some(dims) = probe.ok().and_then(|vectors| vectors.first().map(|v| v.dimensions())) else {
+                self.look_at_provider().await;
+                return Ok(None);
+            };
+            self.store.create_first_space(model.provider, &model.name, dims).await?;
+            let Some(space) = self.active_space().await? else { return Ok(None) };
+            space
         };
         if space.provider == model.provider && space.model == model.name {
             Ok(Some(space))
         } else {
             tracing::error!(
-                space.provider, space.model, model.provider, model.name,
+                space.provider,
+                space.model,
+                model.provider,
+                model.name,
                 "the configured embedding model is not the active space's; nothing is embedded until it is"
             );
             Ok(None)
@@ -86,7 +94,12 @@ impl Service {
     }
 
     /// Answers whether the provider did its part.
-    async fn embed_claimed(&self, tenant: TenantId, space: &SpaceInfo, claimed: Vec<PendingContext>) -> Result<bool> {
+    async fn embed_claimed(
+        &self,
+        tenant: TenantId,
+        space: &SpaceInfo,
+        claimed: Vec<PendingContext>,
+    ) -> Result<bool> {
         let attempts = claimed.iter().map(|context| context.attempts).max().unwrap_or(1);
         let mut open: HashMap<ContextId, usize> = HashMap::new();
         let mut pieces = Vec::new();
@@ -148,7 +161,8 @@ impl Service {
             .filter(|(context, vectors)| open.get(context) == Some(&vectors.len()))
             .map(|(context, _)| *context)
             .collect();
-        let vectors: Vec<ChunkVector> = finished.iter().filter_map(|context| done.remove(context)).flatten().collect();
+        let vectors: Vec<ChunkVector> =
+            finished.iter().filter_map(|context| done.remove(context)).flatten().collect();
         for context in &finished {
             open.remove(context);
         }
@@ -170,7 +184,11 @@ impl Service {
 
     /// Embeds a batch. When the provider refuses it for good, it is halved until the text at fault stands alone; that
     /// text's context fails, and the others are embedded. The inner error is a transient one.
-    async fn embed_batch(&self, tenant: TenantId, batch: Vec<Piece>) -> Result<Result<Vec<ChunkVector>, EmbedError>> {
+    async fn embed_batch(
+        &self,
+        tenant: TenantId,
+        batch: Vec<Piece>,
+    ) -> Result<Result<Vec<ChunkVector>, EmbedError>> {
         let mut vectors = Vec::with_capacity(batch.len());
         let mut todo = vec![batch];
         while let Some(mut batch) = todo.pop() {
@@ -179,12 +197,14 @@ impl Service {
             let result = self.embedder.embed(Purpose::Document, texts).await;
             metrics::histogram!("embedding_batch_duration_seconds").record(started.elapsed().as_secs_f64());
             match result {
-                Ok(embedded) => vectors.extend(batch.into_iter().zip(embedded).map(|(piece, vector)| ChunkVector {
-                    context: piece.context,
-                    version: piece.version,
-                    chunk_no: piece.chunk_no,
-                    vector,
-                })),
+                Ok(embedded) => {
+                    vectors.extend(batch.into_iter().zip(embedded).map(|(piece, vector)| ChunkVector {
+                        context: piece.context,
+                        version: piece.version,
+                        chunk_no: piece.chunk_no,
+                        vector,
+                    }))
+                }
                 Err(error @ EmbedError::Transient { .. }) => return Ok(Err(error)),
                 Err(EmbedError::Permanent { detail }) if batch.len() == 1 => {
                     let piece = &batch[0];
@@ -225,12 +245,17 @@ mod tests {
         let error = EmbedError::transient("down");
         for attempts in [0, 1, 2, 5, 30, i32::MAX] {
             let delay = retry_delay(attempts, &error);
-            assert!(delay >= RETRY_FIRST.mul_f64(0.74) && delay <= RETRY_LAST.mul_f64(1.26), "{attempts}: {delay:?}");
+            assert!(
+                delay >= RETRY_FIRST.mul_f64(0.74) && delay <= RETRY_LAST.mul_f64(1.26),
+                "{attempts}: {delay:?}"
+            );
         }
         assert!(retry_delay(5, &error) > retry_delay(1, &error));
-        let asked = EmbedError::Transient { detail: String::new(), retry_after: Some(Duration::from_secs(7)) };
+        let asked =
+            EmbedError::Transient { detail: String::new(), retry_after: Some(Duration::from_secs(7)) };
         assert_eq!(retry_delay(9, &asked), Duration::from_secs(7));
-        let endless = EmbedError::Transient { detail: String::new(), retry_after: Some(Duration::from_secs(9_999)) };
+        let endless =
+            EmbedError::Transient { detail: String::new(), retry_after: Some(Duration::from_secs(9_999)) };
         assert_eq!(retry_delay(1, &endless), RETRY_LAST);
     }
 }

@@ -15,20 +15,13 @@ use moka::future::Cache as Local;
 use tokio::sync::Notify;
 
 pub use self::{
+    embed::Round,
     health::{Check, CheckStatus, Health},
+    keys::Keys,
     provider::ProviderState,
 };
-use crate::{
-    cache::Cache,
-    domain::{ApiKeyHash, Principal, SpaceInfo},
-    embedding::Embedder,
-    error::Result,
-    store::Store,
-};
+use crate::{cache::Cache, domain::SpaceInfo, embedding::Embedder, error::Result, store::Store};
 
-/// How long a verified key is trusted without asking again: the longest time that a revoked key still works.
-const PRINCIPAL_TTL: Duration = Duration::from_secs(1);
-const PRINCIPALS_MAX: u64 = 10_000;
 /// How long a change of the active space may go unnoticed.
 const SPACE_TTL: Duration = Duration::from_secs(1);
 
@@ -39,7 +32,7 @@ pub struct Service {
     cache: Cache,
     embedder: Arc<dyn Embedder>,
     provider: Arc<provider::Watch>,
-    principals: Local<ApiKeyHash, Principal>,
+    keys: Keys,
     space: Local<(), SpaceInfo>,
     /// Wakes the worker of this process when there is something to embed.
     pending: Arc<Notify>,
@@ -47,12 +40,13 @@ pub struct Service {
 
 impl Service {
     pub fn new(store: Store, cache: Cache, embedder: Arc<dyn Embedder>) -> Self {
+        let keys = Keys::new(store.clone());
         Self {
             store,
             cache,
             embedder,
             provider: Arc::default(),
-            principals: Local::builder().max_capacity(PRINCIPALS_MAX).time_to_live(PRINCIPAL_TTL).build(),
+            keys,
             space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
             pending: Arc::default(),
         }
@@ -62,16 +56,16 @@ impl Service {
         &self.store
     }
 
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Tidies the database in process; a server tidies itself.
     ///
     /// # Errors
     /// [`crate::error::Code::DatabaseUnavailable`].
     pub async fn vacuum(&self) -> Result<()> {
-        #[cfg(feature = "embedded-postgres")]
-        if self.store.is_embedded() {
-            return self.store.vacuum().await;
-        }
-        Ok(())
+        if self.store.is_embedded() { self.store.vacuum().await } else { Ok(()) }
     }
 
     /// Returns when a write of this process left something to embed.

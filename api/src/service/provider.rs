@@ -51,12 +51,17 @@ impl Service {
         };
         let state = match look.await {
             Ok(model) => ProviderState::Up(model),
-            Err(EmbedError::Transient { detail, .. } | EmbedError::Permanent { detail }) => ProviderState::Down(detail),
+            Err(EmbedError::Transient { detail, .. } | EmbedError::Permanent { detail }) => {
+                ProviderState::Down(detail)
+            }
         };
         let before = self.provider.0.send_replace(state.clone());
         match (&before, &state) {
-            (ProviderState::Up(_), ProviderState::Down(reason)) | (ProviderState::Unknown, ProviderState::Down(reason)) => {
-                tracing::warn!(reason, "the embedding provider is away; writes wait, searches use words alone");
+            (ProviderState::Up(_) | ProviderState::Unknown, ProviderState::Down(reason)) => {
+                tracing::warn!(
+                    reason,
+                    "the embedding provider is away; writes wait, searches use words alone"
+                );
             }
             (ProviderState::Up(before), ProviderState::Up(now)) if before == now => {}
             (_, ProviderState::Up(model)) => {
@@ -65,7 +70,11 @@ impl Service {
             }
             _ => {}
         }
-        metrics::gauge!("embedding_provider_up").set(if matches!(state, ProviderState::Up(_)) { 1.0 } else { 0.0 });
+        metrics::gauge!("embedding_provider_up").set(if matches!(state, ProviderState::Up(_)) {
+            1.0
+        } else {
+            0.0
+        });
         state
     }
 

@@ -83,10 +83,16 @@ impl Service {
     async fn resolve_query(&self, query: &SearchQuery) -> Result<Result<(SpaceInfo, Vector), Degraded>> {
         let Some(space) = self.active_space().await? else { return Ok(Err(Degraded::NoEmbeddingSpace)) };
         match query {
-            SearchQuery::Vector(vector) if vector.dimensions() == space.dims as usize => Ok(Ok((space, vector.clone()))),
+            SearchQuery::Vector(vector) if vector.dimensions() == space.dims as usize => {
+                Ok(Ok((space, vector.clone())))
+            }
             SearchQuery::Vector(vector) => Err(Error::new(
                 Code::InvalidVector,
-                format!("The active embedding space has {} dimensions, the vector {}.", space.dims, vector.dimensions()),
+                format!(
+                    "The active embedding space has {} dimensions, the vector {}.",
+                    space.dims,
+                    vector.dimensions()
+                ),
             )
             .with_violation("/vector", format!("must have {} numbers", space.dims))),
             SearchQuery::Text(text) => Ok(self.embed_query(&space, text).await.map(|vector| (space, vector))),
@@ -169,7 +175,11 @@ impl Service {
             .into_iter()
             .filter_map(|hit| {
                 let context = by_id.remove(&hit.context)?;
-                Some(Hit { context, score: hit.score, chunk: HitChunk { chunk_no: hit.chunk_no, text: hit.text } })
+                Some(Hit {
+                    context,
+                    score: hit.score,
+                    chunk: HitChunk { chunk_no: hit.chunk_no, text: hit.text },
+                })
             })
             .collect())
     }
@@ -283,7 +293,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_cap_is_admitted() {
-        let endless = best_per_context(2, async |max| Ok(((0..max).map(|_| hit(1, 1.0)).collect(), true))).await.unwrap();
+        let endless = best_per_context(2, async |max| Ok(((0..max).map(|_| hit(1, 1.0)).collect(), true)))
+            .await
+            .unwrap();
         assert!(!endless.complete);
         let gave_up = best_per_context(2, async |_| Ok((vec![hit(1, 1.0)], false))).await.unwrap();
         assert!(!gave_up.complete);

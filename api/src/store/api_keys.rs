@@ -23,7 +23,11 @@ impl Store {
             .await;
         let Some(row) = connection.settle(result)? else { return Ok(None) };
         let read = || {
-            Ok::<_, sqlx::Error>((row.try_get::<Uuid, _>(0)?, row.try_get::<Uuid, _>(1)?, row.try_get::<Vec<String>, _>(2)?))
+            Ok::<_, sqlx::Error>((
+                row.try_get::<Uuid, _>(0)?,
+                row.try_get::<Uuid, _>(1)?,
+                row.try_get::<Vec<String>, _>(2)?,
+            ))
         };
         let (tenant, api_key, scopes) = read().map_err(Error::internal)?;
         Ok(Some(Principal { tenant: TenantId(tenant), api_key, scopes: parse_scopes(&scopes)? }))

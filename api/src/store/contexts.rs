@@ -74,8 +74,12 @@ const FIND_BY_KEY: &str = concat!(
     " from contexts c where c.tenant_id = $1 and c.user_id = $2 and c.key = $3"
 );
 
-const FIND: &str =
-    concat!("select ", context_columns!(), " from contexts c where c.tenant_id = $1 and c.id = $2 and ", visible!());
+const FIND: &str = concat!(
+    "select ",
+    context_columns!(),
+    " from contexts c where c.tenant_id = $1 and c.id = $2 and ",
+    visible!()
+);
 
 const FIND_MANY: &str = concat!(
     "select ",

@@ -2,16 +2,25 @@
 //! held it while waiting for another would wait for ever. What was acknowledged survives the process, but perhaps not a
 //! power cut; the first start says so.
 
-use std::{net::SocketAddr, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pglite_oxide::{PgliteServer, extensions};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{
+    Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 
-use super::{ConnectOptions, Store, migrations, pool};
+use super::{ConnectOptions, Store, failure, migrations, pool};
 use crate::error::{Code, Error, Result};
 
 /// The running engine; stops when the last [`Store`] is gone.
-pub(super) struct Engine(#[expect(dead_code, reason = "kept for its drop, which stops the engine")] PgliteServer);
+pub(super) struct Engine(
+    #[expect(dead_code, reason = "kept for its drop, which stops the engine")] PgliteServer,
+);
 
 /// Plans are made when the tables are empty and kept as long as the session, which here is for ever: one that reads a
 /// whole table, right for an empty one, would stay. All our statements have an index.
@@ -30,30 +39,11 @@ impl Store {
         let server = start(folder.to_owned()).await?;
         let address = server.tcp_addr().ok_or_else(|| Error::internal("the engine has no TCP address"))?;
         let connect = connect_options(address);
-        migrations::migrate_embedded(&connect).await?;
+        migrate(&connect).await?;
         let options = ConnectOptions { connections_max: 1, ..options.clone() };
         let mut store = Self::from_pool(pool::pool(&options, connect, SESSION)?);
         store.engine = Some(Arc::new(Engine(server)));
         Ok(store)
-    }
-
-    /// Does what autovacuum does on a server, which the engine in process has not: reclaims the space of old versions
-    /// and tells the planner how large the tables are.
-    ///
-    /// # Errors
-    /// When the engine does not answer.
-    pub async fn vacuum(&self) -> Result<()> {
-        let mut connection = self.connection().await?;
-        // Only an owner vacuums, and not within a transaction: each statement goes alone.
-        for sql in ["reset role", "vacuum (analyze) contexts, chunks, chunk_embeddings", "set role context_app"] {
-            let result = sqlx::raw_sql(sql).execute(connection.pg()).await;
-            if let Err(error) = connection.settle(result) {
-                // Never give back a session that still is the superuser's.
-                connection.discard();
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -80,11 +70,26 @@ async fn start(folder: PathBuf) -> Result<PgliteServer> {
 }
 
 fn connect_options(address: SocketAddr) -> PgConnectOptions {
-    pool::without_tls(PgConnectOptions::new_without_pgpass())
+    PgConnectOptions::new_without_pgpass()
+        .ssl_mode(PgSslMode::Disable)
         .host(&address.ip().to_string())
         .port(address.port())
         .username("postgres")
         .database("template1")
         .application_name("context-api")
         .statement_cache_capacity(256)
+}
+
+/// Brings the engine to this version's schema, before anything else connects.
+async fn migrate(options: &PgConnectOptions) -> Result<()> {
+    let mut pg = PgConnection::connect_with(options).await.map_err(failure::from_sqlx)?;
+    sqlx::raw_sql("set context.embedding_type = 'vector'")
+        .execute(&mut pg)
+        .await
+        .map_err(failure::from_sqlx)?;
+    let migrated = migrations::migrate(&mut pg).await;
+    // The engine is one session for all that connect after each other: hand it over as it was found.
+    sqlx::raw_sql("reset role; reset all").execute(&mut pg).await.map_err(failure::from_sqlx)?;
+    pg.close().await.map_err(failure::from_sqlx)?;
+    migrated.map(|_| ())
 }

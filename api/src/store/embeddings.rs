@@ -142,7 +142,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn save_embeddings(&self, tenant: TenantId, space: SpaceId, vectors: &[ChunkVector]) -> Result<u64> {
+    pub async fn save_embeddings(
+        &self,
+        tenant: TenantId,
+        space: SpaceId,
+        vectors: &[ChunkVector],
+    ) -> Result<u64> {
         let ids: Vec<Uuid> = vectors.iter().map(|v| v.context.0).collect();
         let versions: Vec<i64> = vectors.iter().map(|v| v.version).collect();
         let chunk_nos: Vec<i32> = vectors.iter().map(|v| v.chunk_no).collect();

@@ -39,7 +39,9 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
 fn from_postgres(sqlstate: &str, is_disconnect: bool, message: String) -> Error {
     let source = format!("{message} (SQLSTATE {sqlstate})");
     match sqlstate {
-        _ if is_disconnect => unavailable("The database is restarting or refuses connections.").with_source(source),
+        _ if is_disconnect => {
+            unavailable("The database is restarting or refuses connections.").with_source(source)
+        }
         // Cancelled by statement_timeout.
         "57014" => Error::new(Code::DeadlineExceeded, "The database took too long to answer.")
             .with_retry_after(RETRY_AFTER)

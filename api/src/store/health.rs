@@ -8,14 +8,19 @@ use crate::error::{Code, Error, Result};
 pub enum SchemaState {
     Current,
     /// So many migrations are missing.
-    Behind { missing: usize },
+    Behind {
+        missing: usize,
+    },
     /// The database was migrated by a newer version.
-    Newer { found: i64 },
+    Newer {
+        found: i64,
+    },
 }
 
 impl SchemaState {
     pub(super) fn of(applied: &[i64]) -> Self {
-        if let Some(&found) = applied.iter().find(|version| !migrations::MIGRATIONS.version_exists(**version)) {
+        if let Some(&found) = applied.iter().find(|version| !migrations::MIGRATIONS.version_exists(**version))
+        {
             return Self::Newer { found };
         }
         match migrations::MIGRATIONS.iter().count() - applied.len() {
@@ -85,6 +90,8 @@ mod tests {
         assert_eq!(SchemaState::of(&known[..1]), SchemaState::Behind { missing: known.len() - 1 });
         let newer: Vec<i64> = known.iter().copied().chain([9_999]).collect();
         assert_eq!(SchemaState::of(&newer), SchemaState::Newer { found: 9_999 });
-        assert!(SchemaState::Newer { found: 9_999 }.require_current().unwrap_err().to_string().contains("9999"));
+        assert!(
+            SchemaState::Newer { found: 9_999 }.require_current().unwrap_err().to_string().contains("9999")
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, migrate::Migrator};
 
 use super::{ConnectOptions, SchemaState, Store, failure};
 use crate::error::{Code, Error, Result};
@@ -56,7 +56,8 @@ pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
         return Err(newer_schema(found));
     }
     MIGRATIONS.run(&mut *pg).await.map_err(|error| {
-        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.").with_source(error)
+        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.")
+            .with_source(error)
     })?;
     let after = applied_versions(pg).await?;
     Ok(Applied { count: after.len() - before.len(), version: after.last().copied().unwrap_or(0) })
@@ -72,11 +73,17 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
     .map_err(failure::from_sqlx)?;
     if is_superuser {
         // Two superusers at once would collide on the same catalogue rows.
-        sqlx::raw_sql("select pg_advisory_lock(hashtext('context-api init-db'))").execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+        sqlx::raw_sql("select pg_advisory_lock(hashtext('context-api init-db'))")
+            .execute(&mut *pg)
+            .await
+            .map_err(failure::from_sqlx)?;
         for sql in INIT_DB {
             sqlx::raw_sql(sql).execute(&mut *pg).await.map_err(failure::from_sqlx)?;
         }
-        sqlx::raw_sql("select pg_advisory_unlock(hashtext('context-api init-db'))").execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+        sqlx::raw_sql("select pg_advisory_unlock(hashtext('context-api init-db'))")
+            .execute(&mut *pg)
+            .await
+            .map_err(failure::from_sqlx)?;
     } else if !has_roles {
         return Err(Error::new(
             Code::DatabaseUnavailable,
@@ -84,7 +91,10 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
              it, then migrate again.",
         ));
     }
-    let session = format!("set role context_owner; set statement_timeout = 0; set lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+    let session = format!(
+        "set role context_owner; set statement_timeout = 0; set lock_timeout = {}",
+        LOCK_TIMEOUT.as_millis()
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut *pg).await.map_err(|error| {
         Error::new(
             Code::DatabaseUnavailable,
@@ -106,24 +116,16 @@ pub(super) async fn versions(pg: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
     if !exists {
         return Ok(Vec::new());
     }
-    sqlx::query_scalar("select version from _sqlx_migrations where success order by version").fetch_all(pg).await
+    sqlx::query_scalar("select version from _sqlx_migrations where success order by version")
+        .fetch_all(pg)
+        .await
 }
 
 pub(super) fn newer_schema(found: i64) -> Error {
     Error::new(
         Code::DatabaseUnavailable,
-        format!("The database has migration {found}, which this version does not know. Start the version that it belongs to, or a newer one."),
+        format!(
+            "The database has migration {found}, which this version does not know. Start the version that it belongs to, or a newer one."
+        ),
     )
-}
-
-/// Options for one connection that is not pooled, used by the engine in process before anything else connects.
-#[cfg(feature = "embedded-postgres")]
-pub(super) async fn migrate_embedded(options: &PgConnectOptions) -> Result<Applied> {
-    let mut pg = PgConnection::connect_with(options).await.map_err(failure::from_sqlx)?;
-    sqlx::raw_sql("set context.embedding_type = 'vector'").execute(&mut pg).await.map_err(failure::from_sqlx)?;
-    let applied = migrate(&mut pg).await;
-    // The engine is one session for all that connect after each other: hand it over as it was found.
-    sqlx::raw_sql("reset role; reset all").execute(&mut pg).await.map_err(failure::from_sqlx)?;
-    pg.close().await.map_err(failure::from_sqlx)?;
-    applied
 }

@@ -3,17 +3,17 @@
 
 mod api_keys;
 mod contexts;
-mod embeddings;
 #[cfg(feature = "embedded-postgres")]
 mod embedded;
+mod embeddings;
 mod failure;
 mod health;
+mod maintenance;
 mod migrations;
 mod pool;
 mod search;
 mod spaces;
 
-#[cfg(feature = "embedded-postgres")]
 use std::sync::Arc;
 
 pub use self::{
@@ -25,21 +25,24 @@ pub use self::{
     search::{ChunkHit, Scope, Semantic},
 };
 
+#[cfg(feature = "embedded-postgres")]
+use self::embedded::Engine;
+
+/// This build has none.
+#[cfg(not(feature = "embedded-postgres"))]
+enum Engine {}
+
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: pool::Pool,
     /// Keeps the engine in process alive for as long as anyone may talk to it.
-    #[cfg(feature = "embedded-postgres")]
-    engine: Option<Arc<embedded::Engine>>,
+    engine: Option<Arc<Engine>>,
 }
 
 impl Store {
     /// Whether PostgreSQL runs in this process.
     pub fn is_embedded(&self) -> bool {
-        #[cfg(feature = "embedded-postgres")]
-        return self.engine.is_some();
-        #[cfg(not(feature = "embedded-postgres"))]
-        false
+        self.engine.is_some()
     }
 }

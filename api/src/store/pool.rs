@@ -5,13 +5,12 @@ use std::{ops::DerefMut, str::FromStr, time::Duration};
 
 use deadpool::{
     Runtime,
-    managed::{Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
+    managed::{
+        Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
+    },
 };
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgSslMode},
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::Instant;
 use tracing::log::LevelFilter;
 
@@ -41,8 +40,13 @@ impl ConnectOptions {
     pub(super) fn parse_url(&self) -> Result<PgConnectOptions> {
         let options = PgConnectOptions::from_str(self.url.expose_secret())
             // The source may quote the URL, which holds a password.
-            .map_err(|_| Error::internal("DATABASE_URL is not of the form postgres://user:password@host:port/database"))?;
-        Ok(options.application_name("context-api").statement_cache_capacity(256).log_statements(LevelFilter::Trace))
+            .map_err(|_| {
+                Error::internal("DATABASE_URL is not of the form postgres://user:password@host:port/database")
+            })?;
+        Ok(options
+            .application_name("context-api")
+            .statement_cache_capacity(256)
+            .log_statements(LevelFilter::Trace))
     }
 }
 
@@ -132,7 +136,6 @@ impl Connection {
     }
 
     /// Lets the pool close this connection instead of handing it out again.
-    #[cfg(feature = "embedded-postgres")]
     pub(super) fn discard(&mut self) {
         self.broken = true;
     }
@@ -162,11 +165,7 @@ impl Store {
     }
 
     pub(super) fn from_pool(pool: Pool) -> Self {
-        Self {
-            pool,
-            #[cfg(feature = "embedded-postgres")]
-            engine: None,
-        }
+        Self { pool, engine: None }
     }
 
     /// A connection that no tenant is set on, for what belongs to no tenant.
@@ -183,17 +182,15 @@ impl Store {
 
     async fn acquire(&self) -> Result<Object<Connector>> {
         match self.pool.get().await {
-                Ok(connection) => Ok(connection),
-                Err(PoolError::Backend(error)) => Err(error),
-                Err(PoolError::Timeout(kind)) => {
-                    Err(Error::new(
-                        Code::DatabaseUnavailable,
-                        "The database did not give the service a connection in time.",
-                    )
-                    .with_retry_after(Duration::from_secs(1))
-                    .with_source(format!("{kind:?} timed out")))
-                }
-                Err(other) => Err(Error::internal(other.to_string())),
+            Ok(connection) => Ok(connection),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Timeout(kind)) => Err(Error::new(
+                Code::DatabaseUnavailable,
+                "The database did not give the service a connection in time.",
+            )
+            .with_retry_after(Duration::from_secs(1))
+            .with_source(format!("{kind:?} timed out"))),
+            Err(other) => Err(Error::internal(other.to_string())),
         }
     }
 
@@ -208,7 +205,11 @@ impl Store {
     }
 }
 
-pub(super) fn pool(options: &ConnectOptions, pg: PgConnectOptions, extra_settings: &'static str) -> Result<Pool> {
+pub(super) fn pool(
+    options: &ConnectOptions,
+    pg: PgConnectOptions,
+    extra_settings: &'static str,
+) -> Result<Pool> {
     let connector = Connector { options: pg, statement_timeout: options.statement_timeout, extra_settings };
     let mut config = PoolConfig::new(options.connections_max);
     config.timeouts = Timeouts {
@@ -218,10 +219,9 @@ pub(super) fn pool(options: &ConnectOptions, pg: PgConnectOptions, extra_setting
     };
     // Last used first: the warmest caches, and idle ones grow old and go.
     config.queue_mode = QueueMode::Lifo;
-    Pool::builder(connector).config(config).runtime(Runtime::Tokio1).build().map_err(|error| Error::internal(error.to_string()))
-}
-
-/// TLS is decided by the URL's `sslmode`; the engine in process speaks none.
-pub(super) fn without_tls(options: PgConnectOptions) -> PgConnectOptions {
-    options.ssl_mode(PgSslMode::Disable)
+    Pool::builder(connector)
+        .config(config)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| Error::internal(error.to_string()))
 }

@@ -141,7 +141,8 @@ impl Store {
     }
 
     async fn count_candidates(&self, tenant: TenantId, space: &SpaceInfo, scope: &Scope) -> Result<i64> {
-        let mut query = QueryBuilder::new("select count(*) from (select 1 from chunk_embeddings k where k.tenant_id = ");
+        let mut query =
+            QueryBuilder::new("select count(*) from (select 1 from chunk_embeddings k where k.tenant_id = ");
         query.push_bind(tenant.0).push(" and k.space_id = ").push_bind(space.id);
         push_scope(&mut query, scope);
         query.push(" limit ").push_bind(EXACT_CANDIDATES_MAX + 1).push(") counted");
@@ -161,7 +162,9 @@ impl Store {
         scope: &Scope,
         chunks_max: i64,
     ) -> Result<Vec<ChunkHit>> {
-        let mut query = QueryBuilder::new("with query as materialized (select words, any_of(words) as any_of from query_words(");
+        let mut query = QueryBuilder::new(
+            "with query as materialized (select words, any_of(words) as any_of from query_words(",
+        );
         // Normalisation 1 divides by the logarithm of the length: long chunks do not win by being long.
         query.push_bind(text).push(
             ") as words)
@@ -174,7 +177,9 @@ impl Store {
         );
         query.push_bind(tenant.0);
         push_scope(&mut query, scope);
-        query.push(" order by coverage desc, score desc, k.context_id, k.chunk_no limit ").push_bind(chunks_max);
+        query
+            .push(" order by coverage desc, score desc, k.context_id, k.chunk_no limit ")
+            .push_bind(chunks_max);
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().fetch_all(connection.pg()).await;
         connection

@@ -15,9 +15,10 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn active_space(&self) -> Result<Option<SpaceInfo>> {
         let mut connection = self.connection().await?;
-        let result = sqlx::query("select id, provider, model, dims from embedding_spaces where status = 'active'")
-            .fetch_optional(connection.pg())
-            .await;
+        let result =
+            sqlx::query("select id, provider, model, dims from embedding_spaces where status = 'active'")
+                .fetch_optional(connection.pg())
+                .await;
         let Some(row) = connection.settle(result)? else { return Ok(None) };
         let read = || {
             Ok::<_, sqlx::Error>(SpaceInfo {

@@ -5,28 +5,34 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::service::Service;
+use crate::service::{Round, Service};
 
 /// How long a row that another process wrote may wait unnoticed.
 const POLL: Duration = Duration::from_millis(500);
-/// How long a worker rests after an error of the database.
+/// How long a worker rests when the provider or the database cannot go on, whatever comes in meanwhile: a service in
+/// trouble is not helped by being asked more often.
 const REST: Duration = Duration::from_secs(1);
 
 /// Embeds what is pending until `stop` turns true. A round that is under way is finished first.
 pub async fn embed(service: Service, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
-        let pause = match service.embed_pending().await {
-            Ok(0) => POLL,
-            Ok(_) => continue,
-            Err(error) => {
-                tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");
-                REST
+        let round = service.embed_pending().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");
+            Round::Blocked
+        });
+        let pause = async {
+            match round {
+                Round::Worked => {}
+                Round::Idle => {
+                    // Whichever is first.
+                    tokio::time::timeout(POLL, service.pending_noticed()).await.ok();
+                }
+                Round::Blocked => tokio::time::sleep(REST).await,
             }
         };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            () = service.pending_noticed() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = pause => {}
         }
     }
 }

@@ -25,12 +25,14 @@ async fn the_table_of_routes_is_that_of_the_document() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             // An empty requirement means that no key is needed.
-            if operation["security"].as_array().is_some_and(|s| s.iter().any(|r| r.get("api_key").is_some())) {
+            if operation["security"].as_array().is_some_and(|s| s.iter().any(|r| r.get("api_key").is_some()))
+            {
                 documented.push(format!("{} {path}", method.to_uppercase()));
             }
         }
     }
-    let mut tested: Vec<String> = routes("{id}").into_iter().map(|(m, path, ..)| format!("{m} {path}")).collect();
+    let mut tested: Vec<String> =
+        routes("{id}").into_iter().map(|(m, path, ..)| format!("{m} {path}")).collect();
     documented.sort();
     tested.sort();
     assert_eq!(tested, documented);
@@ -41,13 +43,24 @@ async fn every_route_refuses_who_has_no_key_or_a_wrong_one() {
     let app = App::start().await;
     let id = app.note("mine").await.id();
     for (method, path, body, _) in routes(&id) {
-        let bare = app.request(method.clone(), &path).header("content-type", "application/json").body(body.clone().unwrap_or_default());
+        let bare = app
+            .request(method.clone(), &path)
+            .header("content-type", "application/json")
+            .body(body.clone().unwrap_or_default());
         let answer = crate::support::answer(bare).await;
-        assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, "missing_api_key"), "{method} {path}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (StatusCode::UNAUTHORIZED, "missing_api_key"),
+            "{method} {path}"
+        );
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
         for key in ["ctx_unknownunknownunknownunknown", "nonsense", "ctx_", "' or 1=1 --"] {
             let answer = app.send_as(key, method.clone(), &path, body.clone().map(Into::into)).await;
-            assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, "invalid_api_key"), "{method} {path}");
+            assert_eq!(
+                (answer.status, answer.code()),
+                (StatusCode::UNAUTHORIZED, "invalid_api_key"),
+                "{method} {path}"
+            );
         }
     }
     assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.status, StatusCode::OK, "nothing happened to it");
@@ -61,7 +74,11 @@ async fn every_route_refuses_a_key_without_its_scope() {
         let others = Scope::all().into_iter().filter(|scope| *scope != needed).collect();
         let key = app.new_key(DEFAULT_TENANT, others).await;
         let answer = app.send_as(&key, method.clone(), &path, body.clone().map(Into::into)).await;
-        assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "missing_scope"), "{method} {path}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (StatusCode::FORBIDDEN, "missing_scope"),
+            "{method} {path}"
+        );
         assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.status, StatusCode::OK);
     }
     for (method, path, body, needed) in routes(&id) {
@@ -77,12 +94,12 @@ async fn a_revoked_key_stops_working() {
     let key = app.new_key(DEFAULT_TENANT, vec![Scope::Read]).await;
     let list = async || app.send_as(&key, Method::GET, "/v1/contexts", None).await;
     assert_eq!(list().await.status, StatusCode::OK);
-    assert_eq!(app.service.revoke_api_key(DEFAULT_TENANT, &key[..12]).await.unwrap(), 1);
+    assert_eq!(app.service.keys().revoke(DEFAULT_TENANT, &key[..12]).await.unwrap(), 1);
     eventually("the revocation", std::time::Duration::from_secs(3), async || {
         (list().await.code() == "invalid_api_key").then_some(())
     })
     .await;
-    assert_eq!(app.service.revoke_api_key(DEFAULT_TENANT, &key[..12]).await.unwrap(), 0, "once is enough");
+    assert_eq!(app.service.keys().revoke(DEFAULT_TENANT, &key[..12]).await.unwrap(), 0, "once is enough");
 }
 
 #[tokio::test]

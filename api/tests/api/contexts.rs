@@ -49,18 +49,28 @@ async fn numbers_keep_every_digit() {
 async fn a_key_that_exists_is_updated_in_place() {
     let app = App::start().await;
     let write = async |text: &str| {
-        app.post("/v1/contexts", json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": text}})).await
+        app.post(
+            "/v1/contexts",
+            json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": text}}),
+        )
+        .await
     };
     let first = write("one").await;
     let same = write("one").await;
     assert_eq!((first.status, same.status), (StatusCode::CREATED, StatusCode::OK));
     assert_eq!((same.id(), &same.body["version"]), (first.id(), &json!(1)), "nothing differed");
     let second = write("two").await;
-    assert_eq!((second.status, second.id(), &second.body["version"]), (StatusCode::OK, first.id(), &json!(2)));
+    assert_eq!(
+        (second.status, second.id(), &second.body["version"]),
+        (StatusCode::OK, first.id(), &json!(2))
+    );
     assert_eq!(second.body["created_at"], first.body["created_at"]);
     assert_ne!(second.body["updated_at"], first.body["updated_at"]);
     let other_user = app
-        .post("/v1/contexts", json!({"user_id": Uuid::new_v4(), "context_type": "note", "key": "k", "content": 1}))
+        .post(
+            "/v1/contexts",
+            json!({"user_id": Uuid::new_v4(), "context_type": "note", "key": "k", "content": 1}),
+        )
         .await;
     assert_eq!(other_user.status, StatusCode::CREATED, "keys are per user");
 }
@@ -69,7 +79,11 @@ async fn a_key_that_exists_is_updated_in_place() {
 async fn an_update_is_embedded_anew_and_the_old_text_is_found_no_more() {
     let app = App::start().await;
     let write = async |text: &str| {
-        app.post("/v1/contexts", json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": text}})).await
+        app.post(
+            "/v1/contexts",
+            json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": text}}),
+        )
+        .await
     };
     let id = write("the zebra crosses the river").await.id();
     app.embedded(&id).await;
@@ -93,7 +107,11 @@ async fn a_deleted_context_is_gone_everywhere_at_once_and_its_key_can_be_written
     assert_eq!(app.delete(&format!("/v1/contexts/{id}")).await.code(), "context_not_found");
     assert_eq!(app.get("/v1/contexts").await.body["data"], json!([]));
     for mode in ["hybrid", "semantic", "keyword"] {
-        assert_eq!(app.search(json!({"query": "walrus", "mode": mode})).await.body["data"], json!([]), "{mode}");
+        assert_eq!(
+            app.search(json!({"query": "walrus", "mode": mode})).await.body["data"],
+            json!([]),
+            "{mode}"
+        );
     }
     let again = app.post("/v1/contexts", body).await;
     assert_eq!((again.id(), &again.body["is_active"], &again.body["version"]), (id, &json!(true), &json!(3)));
@@ -103,7 +121,8 @@ async fn a_deleted_context_is_gone_everywhere_at_once_and_its_key_can_be_written
 async fn what_has_expired_is_invisible() {
     let app = App::start().await;
     let with = async |key: &str, expiry: Value| {
-        let mut body = json!({"user_id": USER, "context_type": "note", "key": key, "content": {"t": "a heron"}});
+        let mut body =
+            json!({"user_id": USER, "context_type": "note", "key": key, "content": {"t": "a heron"}});
         body.as_object_mut().unwrap().extend(expiry.as_object().unwrap().clone());
         app.post("/v1/contexts", body).await.id()
     };
@@ -118,7 +137,12 @@ async fn what_has_expired_is_invisible() {
     app.embedded(&future).await;
     for mode in ["keyword", "semantic", "hybrid"] {
         let found = app.search(json!({"query": "heron", "mode": mode})).await;
-        let ids: Vec<&str> = found.body["data"].as_array().unwrap().iter().filter_map(|h| h["context"]["id"].as_str()).collect();
+        let ids: Vec<&str> = found.body["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|h| h["context"]["id"].as_str())
+            .collect();
         assert_eq!(ids, [future.as_str()], "{mode}");
     }
     assert_eq!(app.get("/v1/contexts").await.body["data"].as_array().unwrap().len(), 1);
@@ -145,17 +169,22 @@ async fn pages_hold_every_context_once_newest_first() {
     }
     assert_eq!(seen, [6, 5, 4, 3, 2, 1, 0]);
     let odd = app.get("/v1/contexts?context_type=odd").await.body;
-    let odd: HashSet<i64> = odd["data"].as_array().unwrap().iter().map(|c| c["content"]["n"].as_i64().unwrap()).collect();
+    let odd: HashSet<i64> =
+        odd["data"].as_array().unwrap().iter().map(|c| c["content"]["n"].as_i64().unwrap()).collect();
     assert_eq!(odd, HashSet::from([1, 3, 5]));
     let nobody = app.get(&format!("/v1/contexts?user_id={}", Uuid::new_v4())).await.body;
     assert_eq!(nobody, json!({"data": [], "next_cursor": null, "has_more": false}));
-    assert_eq!(app.get(&format!("/v1/contexts?user_id={USER}&limit=2")).await.body["data"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        app.get(&format!("/v1/contexts?user_id={USER}&limit=2")).await.body["data"].as_array().unwrap().len(),
+        2
+    );
 }
 
 #[tokio::test]
 async fn a_context_without_any_text_is_ready_and_kept() {
     let app = App::start().await;
-    let created = app.post("/v1/contexts", json!({"user_id": USER, "context_type": "number", "content": 42})).await;
+    let created =
+        app.post("/v1/contexts", json!({"user_id": USER, "context_type": "number", "content": 42})).await;
     assert_eq!((&created.body["embedding_status"], &created.body["text"]), (&json!("ready"), &json!("")));
 }
 
@@ -163,12 +192,16 @@ async fn a_context_without_any_text_is_ready_and_kept() {
 async fn racing_writers_of_one_key_make_one_context() {
     let app = App::start().await;
     let writes = (0..8).map(|n| {
-        app.post("/v1/contexts", json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"n": n}}))
+        app.post(
+            "/v1/contexts",
+            json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"n": n}}),
+        )
     });
     let answers: Vec<Answer> = stream::iter(writes).buffer_unordered(8).collect().await;
     let ids: HashSet<String> = answers.iter().map(|answer| answer.id()).collect();
     assert_eq!(ids.len(), 1);
     assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count(), 1);
-    let versions: HashSet<i64> = answers.iter().map(|answer| answer.body["version"].as_i64().unwrap()).collect();
-    assert_eq!(versions, HashSet::from_iter(1..=8), "no write was lost");
+    let versions: HashSet<i64> =
+        answers.iter().map(|answer| answer.body["version"].as_i64().unwrap()).collect();
+    assert_eq!(versions, (1..=8).collect::<HashSet<i64>>(), "no write was lost");
 }

@@ -14,7 +14,8 @@ async fn degraded_by(app: &App) -> serde_json::Value {
 
 #[tokio::test]
 async fn while_the_provider_is_away_writes_wait_and_searches_say_so_and_it_mends_itself() {
-    let stub = StubProvider::start(Behaviour::Answer(503, r#"{"error":"starting","error_type":"Unhealthy"}"#)).await;
+    let stub =
+        StubProvider::start(Behaviour::Answer(503, r#"{"error":"starting","error_type":"Unhealthy"}"#));
     let app = App::start_with(stub.provider()).await;
     let id = app.note("an otter in the river").await.id();
     let found = app.search(json!({"query": "otter"})).await;
@@ -23,7 +24,10 @@ async fn while_the_provider_is_away_writes_wait_and_searches_say_so_and_it_mends
     assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.body["embedding_status"], "pending");
     stub.behave(Behaviour::Work);
     assert_eq!(app.embedded(&id).await["embedding_status"], "ready");
-    eventually("a whole answer", Duration::from_secs(5), async || (degraded_by(&app).await == json!([])).then_some(())).await;
+    eventually("a whole answer", Duration::from_secs(5), async || {
+        (degraded_by(&app).await == json!([])).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -38,24 +42,28 @@ async fn nothing_that_a_provider_does_loses_a_write() {
         Behaviour::TooFew,
         Behaviour::NotFinite,
     ] {
-        let stub = StubProvider::start(Behaviour::Work).await;
+        let stub = StubProvider::start(Behaviour::Work);
         let app = App::start_with(stub.provider()).await;
         app.embedded(&app.note("the first one makes the space").await.id()).await;
         stub.behave(fault.clone());
         let calls = stub.calls();
         let id = app.note("a badger").await.id();
-        eventually("a failed attempt", Duration::from_secs(10), async || (stub.calls() > calls).then_some(())).await;
+        eventually("a failed attempt", Duration::from_secs(10), async || {
+            (stub.calls() > calls).then_some(())
+        })
+        .await;
         let during = app.get(&format!("/v1/contexts/{id}")).await.body;
         assert_eq!(during["embedding_status"], "pending", "{fault:?}");
         stub.behave(Behaviour::Work);
         assert_eq!(app.embedded(&id).await["embedding_status"], "ready", "{fault:?}");
         assert!(stub.calls() - calls < 20, "{fault:?}: {} calls", stub.calls() - calls);
+        app.stop().await;
     }
 }
 
 #[tokio::test]
 async fn one_poisoned_text_fails_alone_with_its_reason() {
-    let stub = StubProvider::start(Behaviour::Answer(503, "")).await;
+    let stub = StubProvider::start(Behaviour::Answer(503, ""));
     let app = App::start_with(stub.provider()).await;
     let mut good = Vec::new();
     for number in 0..40 {
@@ -72,14 +80,18 @@ async fn one_poisoned_text_fails_alone_with_its_reason() {
     let failed = app.embedded(&bad).await;
     assert_eq!(failed["embedding_status"], "failed");
     assert!(failed["embedding_error"].as_str().unwrap().contains("poisoned"), "{failed}");
-    assert_eq!(app.search(json!({"query": "venom"})).await.body["data"][0]["context"]["id"], json!(bad), "found by words");
+    assert_eq!(
+        app.search(json!({"query": "venom"})).await.body["data"][0]["context"]["id"],
+        json!(bad),
+        "found by words"
+    );
     // Mended by its owner, it gets another chance.
     assert!(stub.calls() < 40, "{} calls for 41 texts", stub.calls());
 }
 
 #[tokio::test]
 async fn a_provider_that_hangs_costs_a_search_its_deadline_once_and_then_nothing() {
-    let stub = StubProvider::start(Behaviour::Work).await;
+    let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_with(stub.provider()).await;
     app.embedded(&app.note("an otter").await.id()).await;
     stub.behave(Behaviour::Hang(Duration::from_secs(60)));
@@ -99,11 +111,11 @@ async fn a_provider_that_hangs_costs_a_search_its_deadline_once_and_then_nothing
 
 #[tokio::test]
 async fn another_model_never_mixes_with_the_space_that_is_there() {
-    let first = StubProvider::start(Behaviour::Work).await;
+    let first = StubProvider::start(Behaviour::Work);
     let app = App::start_with(first.provider()).await;
     app.embedded(&app.note("an otter").await.id()).await;
     let database = app.stop().await;
-    let second = StubProvider::start(Behaviour::Work).await;
+    let second = StubProvider::start(Behaviour::Work);
     let app = App::start_on(database, second.provider()).await;
     let id = app.note("a second otter").await.id();
     eventually("the mismatch", Duration::from_secs(5), async || {
@@ -120,7 +132,7 @@ async fn another_model_never_mixes_with_the_space_that_is_there() {
 #[tokio::test]
 async fn without_redis_everything_still_works() {
     let dead = RedisOptions { url: "redis://127.0.0.1:1/0".to_owned().into(), password: None };
-    let stub = StubProvider::start(Behaviour::Work).await;
+    let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_full(Database::create().await, stub.provider(), Some(dead)).await;
     app.embedded(&app.note("an otter").await.id()).await;
     let health = crate::support::answer(app.request(reqwest::Method::GET, "/health")).await;
@@ -131,12 +143,16 @@ async fn without_redis_everything_still_works() {
         let found = app.search(json!({"query": format!("otter {number}"), "user_id": USER})).await;
         assert_eq!(found.body["degraded"], json!([]));
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "a dead Redis must not cost each request: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "a dead Redis must not cost each request: {:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn a_repeated_query_is_embedded_once() {
-    let stub = StubProvider::start(Behaviour::Work).await;
+    let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_with(stub.provider()).await;
     app.embedded(&app.note("an otter").await.id()).await;
     let calls = stub.calls();

@@ -46,16 +46,51 @@ async fn bad_bodies_are_refused_with_the_place() {
         (context(r#","ttl_seconds":0"#), 400, "invalid_request", Some("/ttl_seconds")),
         (context(r#","ttl_seconds":1e400"#), 400, "invalid_json", None),
         (context(r#","ttl_seconds":9223372036854775807"#), 400, "invalid_request", Some("/ttl_seconds")),
-        (context(r#","ttl_seconds":5,"expires_at":"2030-01-01T00:00:00Z""#), 400, "invalid_request", Some("/ttl_seconds")),
+        (
+            context(r#","ttl_seconds":5,"expires_at":"2030-01-01T00:00:00Z""#),
+            400,
+            "invalid_request",
+            Some("/ttl_seconds"),
+        ),
         (context(r#","expires_at":"tomorrow""#), 400, "invalid_request", Some("/expires_at")),
         (context(r#","expires_at":"0001-01-01T00:00:00Z""#), 400, "invalid_request", Some("/expires_at")),
-        (context(r#","user_id":"x""#), 400, "invalid_request", Some("/user_id")),
-        (r#"{"user_id":"x","context_type":"note","content":1}"#.into(), 400, "invalid_request", Some("/user_id")),
-        (format!(r#"{{"user_id":"{USER}","context_type":"note","content":"\u0000"}}"#), 400, "invalid_json", Some("/content")),
-        (format!(r#"{{"user_id":"{USER}","context_type":"note","content":1e999}}"#), 400, "invalid_json", Some("/content")),
-        (format!(r#"{{"user_id":"{USER}","context_type":"note","content":{}}}"#, "[".repeat(5000)), 400, "invalid_json", None),
-        (format!(r#"{{"user_id":"{USER}","context_type":"{}","content":1}}"#, "x".repeat(51)), 400, "invalid_request", Some("/context_type")),
-        (context(&format!(r#","text":"{}""#, "x".repeat(256 * 1024 + 1))), 413, "text_too_long", Some("/text")),
+        (context(r#","user_id":"x""#), 400, "invalid_request", Some("")),
+        (
+            r#"{"user_id":"x","context_type":"note","content":1}"#.into(),
+            400,
+            "invalid_request",
+            Some("/user_id"),
+        ),
+        (
+            format!(r#"{{"user_id":"{USER}","context_type":"note","content":"\u0000"}}"#),
+            400,
+            "invalid_json",
+            Some("/content"),
+        ),
+        (
+            format!(r#"{{"user_id":"{USER}","context_type":"note","content":1e999}}"#),
+            400,
+            "invalid_json",
+            Some("/content"),
+        ),
+        (
+            format!(r#"{{"user_id":"{USER}","context_type":"note","content":{}}}"#, "[".repeat(5000)),
+            400,
+            "invalid_json",
+            None,
+        ),
+        (
+            format!(r#"{{"user_id":"{USER}","context_type":"{}","content":1}}"#, "x".repeat(51)),
+            400,
+            "invalid_request",
+            Some("/context_type"),
+        ),
+        (
+            context(&format!(r#","text":"{}""#, "x".repeat(256 * 1024 + 1))),
+            413,
+            "text_too_long",
+            Some("/text"),
+        ),
     ];
     for (body, status, code, pointer) in cases {
         let shown: String = body.chars().take(120).collect();
@@ -70,7 +105,9 @@ async fn bad_bodies_are_refused_with_the_place() {
 
 #[tokio::test]
 async fn the_largest_text_is_accepted_and_searchable() {
-    let app = App::start_with(crate::support::StubProvider::start(crate::support::Behaviour::Work).await.provider()).await;
+    let app =
+        App::start_with(crate::support::StubProvider::start(crate::support::Behaviour::Work).provider())
+            .await;
     let text = format!("{} needle", "hay ".repeat(64 * 1024 - 2));
     assert!(text.len() <= 256 * 1024);
     let created = app.send(Method::POST, "/v1/contexts", context(&format!(r#","text":"{text}""#))).await;
@@ -170,7 +207,11 @@ async fn wrong_paths_methods_parameters_and_types_are_refused() {
     let allow = wrong_method.headers["allow"].to_str().unwrap();
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
     for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
-        let request = app.request(Method::POST, "/v1/contexts").bearer_auth(&app.key).header("content-type", content_type).body(context(""));
+        let request = app
+            .request(Method::POST, "/v1/contexts")
+            .bearer_auth(&app.key)
+            .header("content-type", content_type)
+            .body(context(""));
         assert_problem(&answer(request).await, 415, "unsupported_media_type", content_type);
     }
     let explained = answer(app.request(Method::GET, "/errors/context_not_found")).await;

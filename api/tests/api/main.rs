@@ -2,6 +2,14 @@
 //!
 //! `TEST_DATABASE_URL` (a superuser's) and `TEST_REDIS_URL` name servers; `scripts/test` starts private ones. Without,
 //! or with `TEST_ENGINE=embedded`, the database in process is used. Tests under `native` need a server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on has failed, and one that lists cases may be long"
+)]
 
 mod auth;
 mod contexts;

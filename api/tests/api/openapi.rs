@@ -14,7 +14,10 @@ fn the_committed_document_is_the_one_that_the_code_makes() {
     let made = String::from_utf8(output.stdout).unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(made == committed, "openapi/openapi.json is out of date: run `cargo run -- openapi > openapi/openapi.json`");
+    assert!(
+        made == committed,
+        "openapi/openapi.json is out of date: run `cargo run -- openapi > openapi/openapi.json`"
+    );
 }
 
 #[test]

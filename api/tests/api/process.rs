@@ -6,19 +6,22 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Database, Engine, Process, USER, command, eventually, free_port};
+use crate::support::{Database, Engine, Process, USER, client, command, eventually, free_port};
 
 fn variables(database: &Database) -> Vec<(&'static str, String)> {
     match database.engine {
         Engine::Native => vec![("DATABASE_URL", database.url.clone()), ("BOOTSTRAP_API_KEY", KEY.to_owned())],
-        Engine::Embedded => vec![("DATA_DIR", database.folder().display().to_string()), ("BOOTSTRAP_API_KEY", KEY.to_owned())],
+        Engine::Embedded => {
+            vec![("DATA_DIR", database.folder().display().to_string()), ("BOOTSTRAP_API_KEY", KEY.to_owned())]
+        }
     }
 }
 
 const KEY: &str = "ctx_bootstrap_key_of_the_tests_0123456789";
 
 fn serve(folder: &Path, port: u16, variables: &[(&'static str, String)]) -> Process {
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Process::serve(folder, port, &variables)
 }
 
@@ -35,7 +38,8 @@ async fn the_first_start_prints_a_key_and_a_line_that_works_when_pasted() {
     service.ready().await;
     let (key, curl) = service.printed_welcome();
     let output = std::process::Command::new("sh").arg("-c").arg(&curl).output().unwrap();
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{curl}: {output:?}"));
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{curl}: {output:?}"));
     assert_eq!(answer["version"], 1, "{answer}");
     assert!(folder.path().join("data").is_dir());
     assert!(service.terminate().success());
@@ -43,9 +47,16 @@ async fn the_first_start_prints_a_key_and_a_line_that_works_when_pasted() {
     let mut again = Process::serve(folder.path(), free_port(), &[]);
     let took = again.ready().await;
     assert!(took < Duration::from_secs(10), "the second start took {took:?}");
-    let client = Client::new();
+    let client = client();
     let found = eventually("the stored note, by meaning", Duration::from_secs(30), async || {
-        let found = post(&client, &again.url, &key, "/v1/contexts/search", json!({"query": "board game", "mode": "semantic"})).await;
+        let found = post(
+            &client,
+            &again.url,
+            &key,
+            "/v1/contexts/search",
+            json!({"query": "board game", "mode": "semantic"}),
+        )
+        .await;
         found["data"].as_array().is_some_and(|hits| !hits.is_empty()).then_some(found)
     })
     .await;
@@ -54,12 +65,18 @@ async fn the_first_start_prints_a_key_and_a_line_that_works_when_pasted() {
     assert!(again.terminate().success());
     assert!(client.get(url).send().await.is_err(), "it is gone");
 
-    let made = command(folder.path(), &[]).args(["keys", "create", "--name", "reader", "--scope", "read"]).output().unwrap();
+    let made = command(folder.path(), &[])
+        .args(["keys", "create", "--name", "reader", "--scope", "read"])
+        .output()
+        .unwrap();
     let made = String::from_utf8(made.stdout).unwrap();
     assert!(made.starts_with("ctx_") && made.trim().lines().count() == 1, "{made}");
     let listed = command(folder.path(), &[]).args(["keys", "list"]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.contains("reader") && listed.contains(&made[..12]) && !listed.contains(made.trim()), "{listed}");
+    assert!(
+        listed.contains("reader") && listed.contains(&made[..12]) && !listed.contains(made.trim()),
+        "{listed}"
+    );
 }
 
 #[tokio::test]
@@ -76,7 +93,12 @@ async fn two_services_do_not_share_one_folder() {
 #[tokio::test]
 async fn a_bad_configuration_is_one_sentence_that_names_the_variable() {
     let folder = TempDir::new().unwrap();
-    for (name, value) in [("BIND_ADDR", "nowhere"), ("DATABASE_URL", "mysql://u:hunter2@h/d"), ("LOG_LEVEL", "a=b=c"), ("BOOTSTRAP_API_KEY", "hunter2")] {
+    for (name, value) in [
+        ("BIND_ADDR", "nowhere"),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+        ("LOG_LEVEL", "a=b=c"),
+        ("BOOTSTRAP_API_KEY", "hunter2"),
+    ] {
         let output = command(folder.path(), &[(name, value)]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && said.contains(name) && !said.contains("hunter2"), "{said}");
@@ -89,13 +111,13 @@ async fn a_bad_configuration_is_one_sentence_that_names_the_variable() {
 
 /// `count` lines, each with a key.
 fn write_lines(path: &Path, count: usize) {
-    let lines: String = (0..count)
+    let lines: Vec<String> = (0..count)
         .map(|n| {
             let body = json!({"user_id": USER, "context_type": "note", "key": format!("key-{n}"), "content": {"t": format!("document number {n}")}});
-            format!("{body}\n")
+            body.to_string()
         })
         .collect();
-    std::fs::write(path, lines).unwrap();
+    std::fs::write(path, lines.join("\n")).unwrap();
 }
 
 async fn all_contexts(client: &Client, url: &str) -> Vec<Value> {
@@ -127,7 +149,7 @@ async fn killed_in_the_middle_of_an_import_nothing_acknowledged_is_lost_or_doubl
     let file = folder.path().join("lines.ndjson");
     write_lines(&file, LINES);
     let (port, variables) = (free_port(), variables(&database));
-    let client = Client::new();
+    let client = client();
     let mut service = serve(folder.path(), port, &variables);
     service.ready().await;
     let url = service.url.clone();
@@ -149,7 +171,12 @@ async fn killed_in_the_middle_of_an_import_nothing_acknowledged_is_lost_or_doubl
         service.ready().await;
         let after: HashSet<String> =
             all_contexts(&client, &url).await.iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect();
-        assert!(before.is_subset(&after), "{} of {} were lost", before.difference(&after).count(), before.len());
+        assert!(
+            before.is_subset(&after),
+            "{} of {} were lost",
+            before.difference(&after).count(),
+            before.len()
+        );
     }
     // The importer rode over all of it: it tries each line again until it is acknowledged.
     assert!(tokio::task::spawn_blocking(move || import.wait()).await.unwrap().unwrap().success());
@@ -161,7 +188,14 @@ async fn killed_in_the_middle_of_an_import_nothing_acknowledged_is_lost_or_doubl
     let keys: HashSet<&str> = contexts.iter().map(|c| c["key"].as_str().unwrap()).collect();
     assert_eq!((contexts.len(), keys.len()), (LINES, LINES));
     assert!(contexts.iter().all(|c| c["version"] == 1), "no line was written twice");
-    let found = post(&client, &url, KEY, "/v1/contexts/search", json!({"query": "document", "mode": "semantic", "limit": 1})).await;
+    let found = post(
+        &client,
+        &url,
+        KEY,
+        "/v1/contexts/search",
+        json!({"query": "document", "mode": "semantic", "limit": 1}),
+    )
+    .await;
     assert_eq!(found["candidates"], json!(LINES), "each is embedded exactly once");
 }
 
@@ -182,8 +216,14 @@ async fn an_import_tells_which_lines_were_refused_and_stores_the_rest() {
         (output.status, String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     let (status, said, complained) = import();
-    assert!(!status.success() && said.contains("1 created, 0 there already, 2 failed"), "{said} {complained}");
-    assert!(complained.contains("line 3 was refused") && complained.contains("line 4 was refused"), "{complained}");
+    assert!(
+        !status.success() && said.contains("1 created, 0 there already, 2 failed"),
+        "{said} {complained}"
+    );
+    assert!(
+        complained.contains("line 3 was refused") && complained.contains("line 4 was refused"),
+        "{complained}"
+    );
     assert!(import().1.contains("0 created, 1 there already, 2 failed"));
 }
 
@@ -193,7 +233,9 @@ async fn the_health_check_command_agrees_with_the_service() {
     let folder = TempDir::new().unwrap();
     let port = free_port();
     let bind = format!("0.0.0.0:{port}");
-    let check = || command(folder.path(), &[("BIND_ADDR", &bind)]).arg("healthcheck").output().unwrap().status.success();
+    let check = || {
+        command(folder.path(), &[("BIND_ADDR", &bind)]).arg("healthcheck").output().unwrap().status.success()
+    };
     assert!(!check(), "nobody is there");
     let mut service = serve(folder.path(), port, &variables(&database));
     service.ready().await;

@@ -43,11 +43,21 @@ async fn meaning_is_found_without_a_common_word() {
     ] {
         let answer = app.search(json!({"query": question, "mode": "semantic", "limit": 3})).await;
         assert_eq!(texts(&answer)[0], expected, "{question}");
-        assert_eq!((&answer.body["plan"], &answer.body["candidates"]), (&json!("exact"), &json!(TEXTS.len())));
+        assert_eq!(
+            (&answer.body["plan"], &answer.body["candidates"]),
+            (&json!("exact"), &json!(TEXTS.len()))
+        );
         assert_eq!((&answer.body["complete"], &answer.body["degraded"]), (&json!(true), &json!([])));
-        assert_eq!((&answer.body["space"]["provider"], &answer.body["space"]["dims"]), (&json!("builtin"), &json!(384)));
-        let scores: Vec<f64> = answer.body["data"].as_array().unwrap().iter().map(|h| h["score"].as_f64().unwrap()).collect();
-        assert!(scores.is_sorted_by(|a, b| a >= b) && scores.iter().all(|score| score.abs() <= 1.001), "{scores:?}");
+        assert_eq!(
+            (&answer.body["space"]["provider"], &answer.body["space"]["dims"]),
+            (&json!("builtin"), &json!(384))
+        );
+        let scores: Vec<f64> =
+            answer.body["data"].as_array().unwrap().iter().map(|h| h["score"].as_f64().unwrap()).collect();
+        assert!(
+            scores.is_sorted_by(|a, b| a >= b) && scores.iter().all(|score| score.abs() <= 1.001),
+            "{scores:?}"
+        );
     }
 }
 
@@ -60,7 +70,11 @@ async fn an_exact_name_is_on_top_in_keyword_and_hybrid() {
     }
     let hybrid = app.search(json!({"query": "stars in the night"})).await;
     assert_eq!(texts(&hybrid)[0], TEXTS[4]);
-    assert_eq!(hybrid.body["data"].as_array().unwrap().len(), TEXTS.len(), "hybrid is the default, and fills up");
+    assert_eq!(
+        hybrid.body["data"].as_array().unwrap().len(),
+        TEXTS.len(),
+        "hybrid is the default, and fills up"
+    );
 }
 
 #[tokio::test]
@@ -86,7 +100,8 @@ async fn a_search_keeps_to_its_user_and_types() {
         assert!(!texts(&mine).contains(&"chess opening theory"), "{mode}");
         let theirs = app.search(json!({"query": "chess", "mode": mode, "user_id": other})).await;
         assert_eq!(texts(&theirs), ["chess opening theory"], "{mode}");
-        let memos = app.search(json!({"query": "chess", "mode": mode, "context_types": ["memo", "other"]})).await;
+        let memos =
+            app.search(json!({"query": "chess", "mode": mode, "context_types": ["memo", "other"]})).await;
         assert_eq!(texts(&memos), ["chess opening theory"], "{mode}");
     }
 }
@@ -130,5 +145,8 @@ async fn a_given_vector_is_searched_for_and_checked() {
 async fn before_anything_is_embedded_a_search_says_so() {
     let app = App::start().await;
     let answer = app.search(json!({"query": "anything"})).await;
-    assert_eq!((&answer.body["data"], &answer.body["degraded"]), (&json!([]), &json!(["no_embedding_space"])));
+    assert_eq!(
+        (&answer.body["data"], &answer.body["degraded"]),
+        (&json!([]), &json!(["no_embedding_space"]))
+    );
 }

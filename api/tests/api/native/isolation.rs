@@ -23,7 +23,12 @@ async fn new_tenant(app: &App) -> TenantId {
 #[tokio::test]
 async fn another_tenants_context_does_not_exist_by_any_route() {
     let app = App::start().await;
-    let mine = app.post("/v1/contexts", json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": "a secret marmot"}})).await;
+    let mine = app
+        .post(
+            "/v1/contexts",
+            json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": "a secret marmot"}}),
+        )
+        .await;
     let id = mine.id();
     app.embedded(&id).await;
     let stranger = new_tenant(&app).await;
@@ -40,16 +45,24 @@ async fn another_tenants_context_does_not_exist_by_any_route() {
     }
     for mode in ["hybrid", "semantic", "keyword"] {
         let body = json!({"query": "marmot", "mode": mode, "user_id": USER}).to_string();
-        assert_eq!(send(Method::POST, "/v1/contexts/search".into(), Some(body)).await.body["data"], json!([]), "{mode}");
+        assert_eq!(
+            send(Method::POST, "/v1/contexts/search".into(), Some(body)).await.body["data"],
+            json!([]),
+            "{mode}"
+        );
     }
-    let same_key = json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": "theirs"}}).to_string();
+    let same_key =
+        json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": "theirs"}}).to_string();
     let theirs = send(Method::POST, "/v1/contexts".into(), Some(same_key)).await;
     assert_eq!(theirs.status, StatusCode::CREATED, "their key is another than mine");
     assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.body["version"], 1, "mine is untouched");
 }
 
 async fn count(connection: &mut PgConnection, table: &str) -> i64 {
-    sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}"))).fetch_one(connection).await.unwrap()
+    sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}")))
+        .fetch_one(connection)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -77,7 +90,9 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
         assert!(count(&mut session, table).await > 0, "{table} has rows for the superuser to see");
     }
     sqlx::raw_sql("set role context_app").execute(&mut session).await.unwrap();
-    for setting in ["", "set context.tenant_id = ''", "set context.tenant_id = '00000000-0000-0000-0000-000000000000'"] {
+    for setting in
+        ["", "set context.tenant_id = ''", "set context.tenant_id = '00000000-0000-0000-0000-000000000000'"]
+    {
         sqlx::raw_sql(setting).execute(&mut session).await.unwrap();
         for table in tables.iter().chain([&"tenants".to_owned()]) {
             assert_eq!(count(&mut session, table).await, 0, "{table} after `{setting}`");

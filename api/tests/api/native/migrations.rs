@@ -14,11 +14,8 @@ async fn eight_at_once_migrate_once() {
     let database = Database::create_bare().await;
     let options = options(&database.url);
     let runs = (0..8).map(|_| Store::migrate(&options));
-    let applied: Vec<Applied> = stream::iter(runs)
-        .buffer_unordered(8)
-        .map(|run| run.expect("every one succeeds"))
-        .collect()
-        .await;
+    let applied: Vec<Applied> =
+        stream::iter(runs).buffer_unordered(8).map(|run| run.expect("every one succeeds")).collect().await;
     let total = sqlx::migrate!("../migrations").iter().count();
     let newest = applied[0].version;
     assert!(applied.iter().all(|run| run.version == newest));
@@ -75,7 +72,10 @@ async fn after_init_db_the_owner_migrates_and_the_app_serves_without_a_superuser
             "begin; select pg_advisory_xact_lock(hashtext('context-api init-db'));
              set local context.owner_password = 'owner-secret'; set local context.app_password = 'app-secret'; {sql}; commit"
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut superuser).await.unwrap_or_else(|e| panic!("{file}: {e}"));
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut superuser)
+            .await
+            .unwrap_or_else(|e| panic!("{file}: {e}"));
     }
     superuser.close().await.unwrap();
     let owner = as_role(&database.url, "context_owner", "owner-secret");

@@ -9,34 +9,46 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::support::{App, Behaviour, StubProvider, USER, eventually};
 
 async fn scans(superuser: &mut PgConnection, index: &str) -> i64 {
-    sqlx::query_scalar("select coalesce(sum(idx_scan), 0)::bigint from pg_stat_user_indexes where indexrelname ~ $1")
-        .bind(index)
-        .fetch_one(superuser)
-        .await
-        .unwrap()
+    sqlx::query_scalar(
+        "select coalesce(sum(idx_scan), 0)::bigint from pg_stat_user_indexes where indexrelname ~ $1",
+    )
+    .bind(index)
+    .fetch_one(superuser)
+    .await
+    .unwrap()
 }
 
 #[tokio::test]
 async fn hot_statements_use_their_indexes() {
-    let stub = StubProvider::start(Behaviour::Work).await;
+    let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_with(stub.provider()).await;
-    let id = app.note("an otter").await.id();
+    let mut id = String::new();
+    for number in 0..200 {
+        id = app.note(&format!("otter {number}")).await.id();
+    }
     app.embedded(&id).await;
     let database = app.stop().await;
     let mut superuser = database.superuser().await;
     // Few rows would be read without any index. This leaves the planner no such way out, but it cannot make it use an
     // index that it may not.
-    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&mut superuser).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("alter database {name} set enable_seqscan = off"))).execute(&mut superuser).await.unwrap();
+    let name: String =
+        sqlx::query_scalar("select current_database()").fetch_one(&mut superuser).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("alter database {name} set enable_seqscan = off")))
+        .execute(&mut superuser)
+        .await
+        .unwrap();
+    sqlx::raw_sql("analyze").execute(&mut superuser).await.unwrap();
     sqlx::raw_sql("select pg_stat_reset()").execute(&mut superuser).await.unwrap();
 
     let app = App::start_on(database, stub.provider()).await;
     app.get(&format!("/v1/contexts/{id}")).await;
-    app.get(&format!("/v1/contexts?user_id={USER}")).await;
+    app.get(&format!("/v1/contexts?user_id={}", uuid::Uuid::new_v4())).await;
     app.search(json!({"query": "otter", "mode": "keyword"})).await;
     app.search(json!({"query": "otter", "mode": "semantic", "user_id": USER})).await;
     let database = app.stop().await;
-    for index in ["^contexts_pkey$", "^contexts_user$", "^chunks_tsv$", "^chunk_embeddings_1_tenant_id_user_id"] {
+    for index in
+        ["^contexts_pkey$", "^contexts_user$", "^chunks_tsv$", "^chunk_embeddings_1_tenant_id_user_id"]
+    {
         // A session's figures are written down when it has ended.
         eventually(&format!("a scan of {index}"), Duration::from_secs(10), async || {
             (scans(&mut database.superuser().await, index).await > 0).then_some(())
@@ -47,7 +59,7 @@ async fn hot_statements_use_their_indexes() {
 
 #[tokio::test]
 async fn the_nearest_neighbour_index_serves_the_unfiltered_search_under_row_level_security() {
-    let stub = StubProvider::start(Behaviour::Work).await;
+    let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_with(stub.provider()).await;
     app.embedded(&app.note("an otter").await.id()).await;
     let mut session = app.database.superuser().await;

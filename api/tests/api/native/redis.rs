@@ -7,10 +7,13 @@ use crate::support::{App, Behaviour, StubProvider};
 
 #[tokio::test]
 async fn a_query_that_one_replica_embedded_is_known_to_the_next() {
-    let Ok(url) = std::env::var("TEST_REDIS_URL") else { panic!("TEST_REDIS_URL names no Redis; use scripts/test") };
+    let Ok(url) = std::env::var("TEST_REDIS_URL") else {
+        panic!("TEST_REDIS_URL names no Redis; use scripts/test")
+    };
     let redis = RedisOptions { url: url.clone().into(), password: None };
-    let stub = StubProvider::start(Behaviour::Work).await;
-    let app = App::start_full(crate::support::Database::create().await, stub.provider(), Some(redis.clone())).await;
+    let stub = StubProvider::start(Behaviour::Work);
+    let app =
+        App::start_full(crate::support::Database::create().await, stub.provider(), Some(redis.clone())).await;
     app.embedded(&app.note("an otter").await.id()).await;
     app.search(json!({"query": "swims", "mode": "semantic"})).await;
     let database = app.stop().await;
@@ -29,9 +32,11 @@ async fn a_query_that_one_replica_embedded_is_known_to_the_next() {
 
 #[tokio::test]
 async fn a_wrong_password_is_no_error_of_a_request() {
-    let Ok(url) = std::env::var("TEST_REDIS_URL") else { panic!("TEST_REDIS_URL names no Redis; use scripts/test") };
+    let Ok(url) = std::env::var("TEST_REDIS_URL") else {
+        panic!("TEST_REDIS_URL names no Redis; use scripts/test")
+    };
     let redis = RedisOptions { url: url.into(), password: Some("wrong".to_owned().into()) };
-    let stub = StubProvider::start(Behaviour::Work).await;
+    let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_full(crate::support::Database::create().await, stub.provider(), Some(redis)).await;
     app.embedded(&app.note("an otter").await.id()).await;
     assert_eq!(app.search(json!({"query": "swims"})).await.body["degraded"], json!([]));

@@ -10,12 +10,13 @@ use crate::support::{App, Behaviour, StubProvider, USER, eventually, options};
 
 #[tokio::test]
 async fn four_workers_embed_each_version_once_and_only_the_last_remains() {
-    let stub = StubProvider::start(Behaviour::Answer(503, "")).await;
+    let stub = StubProvider::start(Behaviour::Answer(503, ""));
     let app = App::start_with(stub.provider()).await;
     let (stop, stopped) = watch::channel(false);
     for _ in 0..3 {
         let store = Store::new(&options(&app.database.url)).unwrap();
-        let service = Service::new(store, Cache::new(None).unwrap(), embedding::connect(&stub.provider()).unwrap());
+        let service =
+            Service::new(store, Cache::new(None).unwrap(), embedding::connect(&stub.provider()).unwrap());
         let watched = service.clone();
         tokio::spawn(async move { watched.watch_provider().await });
         tokio::spawn(worker::embed(service, stopped.clone()));
@@ -33,10 +34,11 @@ async fn four_workers_embed_each_version_once_and_only_the_last_remains() {
     }
     let mut superuser = app.database.superuser().await;
     eventually("an empty queue", Duration::from_secs(30), async || {
-        let pending: i64 = sqlx::query_scalar("select count(*) from contexts where embedding_status <> 'ready'")
-            .fetch_one(&mut app.database.superuser().await)
-            .await
-            .unwrap();
+        let pending: i64 =
+            sqlx::query_scalar("select count(*) from contexts where embedding_status <> 'ready'")
+                .fetch_one(&mut app.database.superuser().await)
+                .await
+                .unwrap();
         (pending == 0).then_some(())
     })
     .await;

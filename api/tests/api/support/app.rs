@@ -32,7 +32,7 @@ impl Answer {
     }
 
     pub fn id(&self) -> String {
-        self.body["id"].as_str().expect("an id").to_owned()
+        self.body["id"].as_str().unwrap_or_else(|| panic!("an id: {:?}", self.body)).to_owned()
     }
 }
 
@@ -62,12 +62,13 @@ impl App {
     }
 
     pub async fn start_on(database: Database, provider: Provider) -> Self {
-        let redis = std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None });
+        let redis =
+            std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None });
         Self::start_full(database, provider, redis).await
     }
 
     pub async fn start_full(database: Database, provider: Provider, redis: Option<RedisOptions>) -> Self {
-        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
         let service = Service::new(store, cache, embedding::connect(&provider).expect("an embedder"));
@@ -83,23 +84,15 @@ impl App {
         let server = http::serve(listener, State::new(service.clone()), options).expect("a server");
         let handle = server.handle();
         tokio::spawn(server);
-        let mut app = Self {
-            database,
-            service,
-            url,
-            key: String::new(),
-            client: Client::builder().timeout(Duration::from_secs(40)).build().expect("a client"),
-            server: handle,
-            stop,
-            background,
-        };
+        let mut app =
+            Self { database, service, url, key: String::new(), client, server: handle, stop, background };
         app.key = app.new_key(DEFAULT_TENANT, Scope::all()).await;
         app
     }
 
     pub async fn new_key(&self, tenant: TenantId, scopes: Vec<Scope>) -> String {
         let new = NewApiKey::new("test", scopes, None).expect("a key");
-        let key: ApiKey = self.service.create_api_key(tenant, &new).await.expect("a key");
+        let key: ApiKey = self.service.keys().create(tenant, &new).await.expect("a key");
         key.expose().to_owned()
     }
 
@@ -108,7 +101,13 @@ impl App {
         self.send_as(&self.key, method, path, Some(body.into())).await
     }
 
-    pub async fn send_as(&self, key: &str, method: Method, path: &str, body: Option<reqwest::Body>) -> Answer {
+    pub async fn send_as(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<reqwest::Body>,
+    ) -> Answer {
         let mut request = self.request(method, path).bearer_auth(key);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
@@ -135,7 +134,11 @@ impl App {
 
     /// A note of the test user with this text.
     pub async fn note(&self, text: &str) -> Answer {
-        self.post("/v1/contexts", json!({"user_id": super::USER, "context_type": "note", "content": {"text": text}})).await
+        self.post(
+            "/v1/contexts",
+            json!({"user_id": super::USER, "context_type": "note", "content": {"text": text}}),
+        )
+        .await
     }
 
     pub async fn search(&self, body: Value) -> Answer {
@@ -171,7 +174,10 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a body");
-    let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    };
     Answer { status, headers, body }
 }
-

@@ -75,7 +75,9 @@ impl Database {
         }
         let template = template().await;
         let mut server = PgConnection::connect_with(&server()).await.expect("the test server");
-        run(&mut server, format!("create database {name} template {template}")).await.expect("create a database");
+        run(&mut server, format!("create database {name} template {template}"))
+            .await
+            .expect("create a database");
         Self { engine, url: url_of(&name), name, folder }
     }
 
@@ -83,8 +85,15 @@ impl Database {
     pub async fn create_bare() -> Self {
         let name = format!("context_test_{}", Uuid::new_v4().simple());
         let mut server = PgConnection::connect_with(&server()).await.expect("the test server");
-        run(&mut server, format!("create database {name} template template0")).await.expect("create a database");
-        Self { engine: Engine::Native, url: url_of(&name), name, folder: TempDir::new().expect("a temporary folder") }
+        run(&mut server, format!("create database {name} template template0"))
+            .await
+            .expect("create a database");
+        Self {
+            engine: Engine::Native,
+            url: url_of(&name),
+            name,
+            folder: TempDir::new().expect("a temporary folder"),
+        }
     }
 
     pub async fn open(&self) -> Store {
@@ -98,7 +107,11 @@ impl Database {
 
     /// As superuser; native only.
     pub async fn superuser(&self) -> PgConnection {
-        assert_eq!(self.engine, Engine::Native, "the engine in process has one connection, and the service has it");
+        assert_eq!(
+            self.engine,
+            Engine::Native,
+            "the engine in process has one connection, and the service has it"
+        );
         PgConnection::connect(&self.url).await.expect("the test database")
     }
 
@@ -123,9 +136,14 @@ async fn template() -> String {
         run(&mut server, format!("create database {unfinished}")).await.expect("create");
         Store::migrate(&options(&url_of(&unfinished))).await.expect("migrate");
         // The migration's session may take a moment to leave.
-        run(&mut server, format!("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{unfinished}'"))
-            .await
-            .expect("terminate");
+        run(
+            &mut server,
+            format!(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{unfinished}'"
+            ),
+        )
+        .await
+        .expect("terminate");
         run(&mut server, format!("alter database {unfinished} rename to {name}")).await.expect("rename");
     }
     server.close().await.expect("close");
@@ -141,7 +159,8 @@ fn schema_digest() -> String {
     for sql in std::fs::read_dir("../init-db").expect("init-db") {
         digest.update(std::fs::read(sql.expect("a file").path()).expect("a file"));
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let bytes = digest.finalize();
+    u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes")).to_string()
 }
 
 impl Drop for Database {
@@ -151,15 +170,19 @@ impl Drop for Database {
         }
         let name = std::mem::take(&mut self.name);
         let drop_it = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let dropping = async {
                 let mut server = PgConnection::connect_with(&server()).await?;
                 run(&mut server, format!("drop database if exists {name} with (force)")).await
-            })
+            };
+            // Sessions of an application that was not stopped may hold it up: they live in the runtime that waits here.
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), dropping).await })
         };
         // The server itself may be what the test has stopped.
-        if let Ok(Err(error)) = std::thread::spawn(drop_it).join() {
-            println!("the test database stays behind: {error}");
+        let dropped = std::thread::spawn(drop_it).join();
+        if !matches!(dropped, Ok(Ok(Ok(())))) {
+            println!("a test database stays behind: {dropped:?}");
         }
     }
 }

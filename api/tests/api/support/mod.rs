@@ -19,6 +19,12 @@ use tokio::time::Instant;
 /// A user that the tests write for.
 pub const USER: &str = "0190d5a0-0000-7000-8000-0000000000aa";
 
+/// A client with a deadline beyond the service's own.
+pub fn client() -> reqwest::Client {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().timeout(Duration::from_secs(40)).no_proxy().build().expect("a client")
+}
+
 /// Asks again and again until `check` answers something; the test fails when that takes longer than `deadline`.
 pub async fn eventually<T, F>(what: &str, deadline: Duration, mut check: impl FnMut() -> F) -> T
 where

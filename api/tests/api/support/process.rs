@@ -52,7 +52,7 @@ impl Process {
     /// Waits until it is ready; answers how long that took.
     pub async fn ready(&mut self) -> Duration {
         let url = format!("{}/health/ready", self.url);
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
+        let client = super::client();
         eventually("a ready service", Duration::from_secs(60), async || {
             let response = client.get(&url).send().await.ok()?;
             response.status().is_success().then_some(())
@@ -76,7 +76,7 @@ impl Process {
         for line in self.stdout().lines() {
             let line = line.expect("standard output");
             if let Some(printed) = line.trim().strip_prefix("export CONTEXT_API_KEY=") {
-                key = printed.to_owned();
+                printed.clone_into(&mut key);
             }
             if line.trim().starts_with("curl ") {
                 return (key, line);

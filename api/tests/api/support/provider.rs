@@ -3,7 +3,10 @@
 
 use std::{
     net::TcpListener,
-    sync::{Arc, Mutex, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,7 +53,7 @@ struct Embed {
 const DIMENSIONS: usize = 8;
 
 impl StubProvider {
-    pub async fn start(behaviour: Behaviour) -> Self {
+    pub fn start(behaviour: Behaviour) -> Self {
         // A model of its own, so that a cache shared with other tests never answers for it.
         let model = format!("stub-{}", Uuid::new_v4());
         let shared = Arc::new(Shared {
@@ -112,7 +115,6 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
     let behaviour = shared.behaviour.lock().expect("the lock").clone();
     let mut vectors: Vec<Vec<f32>> = body.inputs.iter().map(|text| vector(text)).collect();
     match behaviour {
-        Behaviour::Work => {}
         Behaviour::Answer(status, text) => {
             let status = actix_web::http::StatusCode::from_u16(status).expect("a status");
             return HttpResponse::build(status).content_type("application/json").body(text);
@@ -126,7 +128,7 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
             return HttpResponse::UnprocessableEntity()
                 .json(json!({"error": "Input validation error: poisoned", "error_type": "Validation"}));
         }
-        Behaviour::Poison(_) => {}
+        Behaviour::Work | Behaviour::Poison(_) => {}
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)

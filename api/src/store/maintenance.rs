@@ -1,0 +1,27 @@
+//! What a server does by itself and the engine in process does not.
+
+use super::Store;
+use crate::error::Result;
+
+impl Store {
+    /// Does what autovacuum does on a server, which the engine in process has not: reclaims the space of old versions
+    /// and tells the planner how large the tables are.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn vacuum(&self) -> Result<()> {
+        let mut connection = self.connection().await?;
+        // Only an owner vacuums, and not within a transaction: each statement goes alone.
+        for sql in
+            ["reset role", "vacuum (analyze) contexts, chunks, chunk_embeddings", "set role context_app"]
+        {
+            let result = sqlx::raw_sql(sql).execute(connection.pg()).await;
+            if let Err(error) = connection.settle(result) {
+                // Never give back a session that still is the superuser's.
+                connection.discard();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
