@@ -1,8 +1,7 @@
 //! The two legs of a search. Each answers chunks, best first; what they mean together is the service's business.
 
 use pgvector::HalfVector;
-use sqlx::{Postgres, QueryBuilder, Row};
-use uuid::Uuid;
+use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use super::Store;
 use crate::{
@@ -103,7 +102,7 @@ impl Store {
         };
 
         let mut query = QueryBuilder::new(
-            "select n.context_id, n.chunk_no, t.text, n.score
+            "select n.context_id, n.chunk_no, t.text, n.score, 1::float8 as coverage
              from (select k.tenant_id, k.context_id, k.version, k.chunk_no, -",
         );
         distance(&mut query);
@@ -123,20 +122,7 @@ impl Store {
         );
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().fetch_all(connection.pg()).await;
-        let hits = connection
-            .settle(result)?
-            .iter()
-            .map(|row| {
-                Ok(ChunkHit {
-                    context: ContextId(row.try_get::<Uuid, _>("context_id")?),
-                    chunk_no: row.try_get("chunk_no")?,
-                    text: row.try_get("text")?,
-                    score: row.try_get("score")?,
-                    coverage: 1.0,
-                })
-            })
-            .collect::<sqlx::Result<_>>()
-            .map_err(Error::internal)?;
+        let hits = hits_from_rows(&connection.settle(result)?)?;
         Ok(Semantic { hits, plan, candidates })
     }
 
@@ -182,19 +168,19 @@ impl Store {
             .push_bind(chunks_max);
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().fetch_all(connection.pg()).await;
-        connection
-            .settle(result)?
-            .iter()
-            .map(|row| {
-                Ok(ChunkHit {
-                    context: ContextId(row.try_get::<Uuid, _>("context_id")?),
-                    chunk_no: row.try_get("chunk_no")?,
-                    text: row.try_get("text")?,
-                    score: row.try_get("score")?,
-                    coverage: row.try_get("coverage")?,
-                })
-            })
-            .collect::<sqlx::Result<_>>()
-            .map_err(Error::internal)
+        hits_from_rows(&connection.settle(result)?)
     }
+}
+
+fn hits_from_rows(rows: &[PgRow]) -> Result<Vec<ChunkHit>> {
+    let read = |row: &PgRow| {
+        Ok::<_, sqlx::Error>(ChunkHit {
+            context: ContextId(row.try_get("context_id")?),
+            chunk_no: row.try_get("chunk_no")?,
+            text: row.try_get("text")?,
+            score: row.try_get("score")?,
+            coverage: row.try_get("coverage")?,
+        })
+    };
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(Error::internal)
 }

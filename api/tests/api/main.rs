@@ -13,6 +13,7 @@
 
 mod auth;
 mod contexts;
+mod examples;
 mod faults;
 mod health;
 mod hostile;
