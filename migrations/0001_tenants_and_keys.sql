@@ -46,7 +46,7 @@ create policy api_keys_all_for_owner on api_keys for select to context_owner usi
 -- nothing but the one row whose secret the caller has.
 create function find_api_key(presented_hash bytea)
     returns table (tenant_id uuid, id uuid, scopes text[])
-    language sql stable security definer set search_path = pg_catalog, public
+    language sql stable security definer set search_path = pg_catalog, public, pg_temp
     as $$
         select k.tenant_id, k.id, k.scopes
         from public.api_keys k
@@ -57,7 +57,7 @@ create function find_api_key(presented_hash bytea)
 
 -- Operators name tenants; the service knows ids.
 create function find_tenant(tenant_name text) returns uuid
-    language sql stable security definer set search_path = pg_catalog, public
+    language sql stable security definer set search_path = pg_catalog, public, pg_temp
     as $$ select t.id from public.tenants t where t.name = tenant_name $$;
 
 revoke all on function find_api_key(bytea), find_tenant(text) from public;

@@ -46,7 +46,7 @@ create policy contexts_pending_for_owner on contexts for select to context_owner
 -- A worker serves all tenants but sees one at a time. This function tells it which to look at, and nothing else.
 -- It hops from tenant to tenant along the index, so a tenant with a million pending rows costs as much as one with one.
 create function tenants_with_pending_embeddings(tenants_max integer) returns setof uuid
-    language sql stable security definer set search_path = pg_catalog, public
+    language sql stable security definer set search_path = pg_catalog, public, pg_temp
     as $$
         with recursive due as (
             (select c.tenant_id from public.contexts c
@@ -92,6 +92,22 @@ create function any_of(words tsquery[]) returns tsquery
 
 -- The keyword leg.
 create index chunks_tsv on chunks using gin (tsv);
+
+-- What a write supersedes, or a deletion hides, leaves search in the same transaction. A trigger, because it looks with
+-- a snapshot of its own: the statement that writes may have waited for another writer, and its snapshot, taken before,
+-- does not show the chunks that the other one has left.
+create function drop_superseded_chunks() returns trigger
+    language plpgsql
+    as $$
+    begin
+        delete from chunks k
+        where k.tenant_id = new.tenant_id and k.context_id = new.id
+          and (k.version < new.version or not new.is_active);
+        return null;
+    end
+    $$;
+create trigger contexts_drop_superseded_chunks after update on contexts
+    for each row when (old.version <> new.version) execute function drop_superseded_chunks();
 
 alter table chunks enable row level security;
 alter table chunks force row level security;
@@ -150,17 +166,20 @@ create policy chunk_embeddings_own on chunk_embeddings to context_app using (ten
 -- A new space needs a partition and an index of its dimension, and the service may not change the schema. This function
 -- may, and does only that. When two services come at once the second finds the space of the first.
 create function create_first_embedding_space(new_provider text, new_model text, new_dims integer) returns void
-    language plpgsql security definer set search_path = pg_catalog, public
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp
     as $$
     declare
         space integer;
         partition_name text;
-        value_type text := (select format_type(typbasetype, null) from pg_type where oid = 'public.embedding_value'::regtype);
+        value_type text := (select format_type(typbasetype, null) from pg_catalog.pg_type where oid = 'public.embedding_value'::regtype);
     begin
         perform pg_advisory_xact_lock(hashtext('context-api embedding_spaces'));
         if exists (select from public.embedding_spaces where status = 'active') then
             return;
         end if;
+        -- In the order in which a write takes them: the other way round each would wait for the other.
+        lock table public.chunks in share row exclusive mode;
+        lock table public.chunk_embeddings in access exclusive mode;
         insert into public.embedding_spaces (provider, model, dims, status)
         values (new_provider, new_model, new_dims, 'active')
         returning id into space;

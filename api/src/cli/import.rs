@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{BufRead, BufReader, stdin},
+    io::{BufRead, BufReader, ErrorKind, stdin},
     path::PathBuf,
     time::Duration,
 };
@@ -92,10 +92,7 @@ pub(super) async fn run(source: &Source, arguments: ImportArguments) -> CommandR
         "set CONTEXT_API_KEY to an API key with the scopes `write` and `read` (context-api keys create)",
     )?;
     let importer = Importer {
-        client: Client::builder()
-            .timeout(REQUEST_DEADLINE)
-            .connect_timeout(Duration::from_secs(5))
-            .build()?,
+        client: client(&arguments.url)?,
         contexts: arguments.url.join("/v1/contexts")?,
         key: key.into(),
     };
@@ -116,13 +113,24 @@ pub(super) async fn run(source: &Source, arguments: ImportArguments) -> CommandR
     if tally.failed > 0 { Err(format!("{} line(s) were not stored", tally.failed).into()) } else { Ok(()) }
 }
 
+fn client(url: &reqwest::Url) -> reqwest::Result<Client> {
+    let builder = Client::builder().timeout(REQUEST_DEADLINE).connect_timeout(Duration::from_secs(5));
+    // What is on this machine is not asked for through a proxy, which would also see the key.
+    let is_local = url.host_str().is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
+    if is_local { builder.no_proxy().build() } else { builder.build() }
+}
+
 fn open(path: &PathBuf) -> Result<(Box<dyn BufRead>, Option<u64>), String> {
     if path.as_os_str() == "-" {
         return Ok((Box::new(BufReader::new(stdin())), None));
     }
     let readable = |error| format!("{} cannot be read: {error}", path.display());
     let file = File::open(path).map_err(readable)?;
-    let bytes = file.metadata().map_err(readable)?.len();
+    let metadata = file.metadata().map_err(readable)?;
+    if metadata.is_dir() {
+        return Err(format!("{} is a folder, not a file", path.display()));
+    }
+    let bytes = metadata.len();
     Ok((Box::new(BufReader::new(file)), Some(bytes)))
 }
 
@@ -144,7 +152,14 @@ impl Importer {
         bar: &ProgressBar,
     ) -> Result<Tally, Box<dyn std::error::Error>> {
         let mut tally = Tally::default();
-        let lines = reader.lines().enumerate().map(|(index, line)| (index + 1, line));
+        // A file that breaks off stays broken: one error, then the end. A line that is no text is just that line's error.
+        let mut broken = false;
+        let lines = reader.lines().map_while(move |line| {
+            let ended = broken;
+            broken = line.as_ref().is_err_and(|error| error.kind() != ErrorKind::InvalidData);
+            (!ended).then_some(line)
+        });
+        let lines = lines.enumerate().map(|(index, line)| (index + 1, line));
         let mut answers = stream::iter(lines)
             .map(async |(number, line)| match line {
                 Ok(line) if line.trim().is_empty() => (number, line.len(), None),
@@ -212,10 +227,10 @@ impl Importer {
             }
         };
         let status = response.status();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| LineError::Transient(format!("got half an answer: {error}")))?;
+        let body = response.bytes().await.map_err(|error| {
+            let reason = format!("got half an answer: {}", error.without_url());
+            if has_key(line) { LineError::Transient(reason) } else { LineError::Permanent(reason) }
+        })?;
         if status.is_success() {
             let stored = serde_json::from_slice(&body)
                 .map_err(|error| LineError::Permanent(format!("got a strange answer: {error}")))?;

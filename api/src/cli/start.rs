@@ -35,6 +35,8 @@ pub(super) async fn open_store(database: &Database) -> Result<Store> {
                 .with_total_delay(Some(DATABASE_START))
                 .without_max_times(),
         )
+        // Only what asks to be tried again: a missing role does not appear by waiting.
+        .when(|error| error.retry_after.is_some())
         .notify(|error, pause| tracing::warn!(%error, ?pause, "the database is not there yet"))
         .await?;
     state.require_current()?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use strum::{EnumString, IntoStaticStr};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 use utoipa::ToSchema;
 
 use super::{
@@ -75,8 +75,11 @@ impl Expiry {
             (Some(_), Some(_)) => {
                 Err(Error::invalid("/ttl_seconds", "give either `expires_at` or `ttl_seconds`, not both"))
             }
-            (Some(at), None) if (1970..=9999).contains(&at.year()) => Ok(Self::At(at)),
-            (Some(_), None) => Err(Error::invalid("/expires_at", "the year must be 1970 to 9999")),
+            // In UTC first: an offset may carry the last hour of 9999 into a year that does not exist.
+            (Some(at), None) => match at.checked_to_offset(UtcOffset::UTC) {
+                Some(at) if (1970..=9999).contains(&at.year()) => Ok(Self::At(at)),
+                _ => Err(Error::invalid("/expires_at", "the year must be 1970 to 9999, in UTC")),
+            },
             (None, Some(seconds @ 1..=TTL_SECONDS_MAX)) => Ok(Self::After(seconds)),
             (None, Some(_)) => {
                 Err(Error::invalid("/ttl_seconds", format!("must be 1 to {TTL_SECONDS_MAX} seconds")))
@@ -288,5 +291,13 @@ mod tests {
             assert!(Expiry::new(None, Some(ttl)).is_err());
         }
         assert!(Expiry::new(Some(OffsetDateTime::UNIX_EPOCH), Some(1)).is_err());
+        let last = time::macros::datetime!(9999-12-31 23:59:59 UTC);
+        assert_eq!(Expiry::new(Some(last), None).unwrap(), Expiry::At(last));
+        for beyond in [
+            time::macros::datetime!(9999-12-31 23:59:59 -01:00),
+            time::macros::datetime!(1970-01-01 0:00 +01:00),
+        ] {
+            assert!(Expiry::new(Some(beyond), None).is_err());
+        }
     }
 }

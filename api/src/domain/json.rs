@@ -3,7 +3,7 @@
 
 use serde_json::{Value, value::RawValue};
 
-use super::limits::JSON_DEPTH_MAX;
+use super::limits::{JSON_DEPTH_MAX, NUMBER_BYTES_MAX, NUMBER_EXPONENT_MAX};
 use crate::error::{Code, Error, Result};
 
 /// A checked JSON text. Never holds `\u0000`, a lone surrogate, a number beyond a double, or more than
@@ -25,6 +25,7 @@ impl JsonDocument {
                 .with_violation("", error.to_string())
         })?;
         check(&value, &mut String::new(), 1)?;
+        check_numbers(raw.get())?;
         Ok(Self { raw, value })
     }
 
@@ -74,6 +75,56 @@ fn check(value: &Value, pointer: &mut String, depth: usize) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// PostgreSQL keeps every digit of a number and writes out its exponent, so a few bytes can become many.
+fn check_numbers(json: &str) -> Result<()> {
+    let mut written_out = 0;
+    for number in numbers(json) {
+        let exponent = number
+            .split_once(['e', 'E'])
+            .map_or(Some(0), |(_, exponent)| exponent.trim_start_matches(['+', '-']).parse::<u32>().ok());
+        let Some(exponent) = exponent.filter(|exponent| *exponent <= NUMBER_EXPONENT_MAX) else {
+            return Err(Error::new(Code::InvalidJson, "The JSON holds a number that cannot be stored.")
+                .with_violation(
+                    "",
+                    format!("an exponent is beyond {NUMBER_EXPONENT_MAX}; send the number as a string"),
+                ));
+        };
+        written_out += number.len() + exponent as usize;
+    }
+    if written_out > NUMBER_BYTES_MAX {
+        return Err(Error::new(Code::InvalidJson, "The JSON holds more digits than can be stored.")
+            .with_violation(
+                "",
+                format!("its numbers, written out, take {written_out} bytes, {NUMBER_BYTES_MAX} at most"),
+            ));
+    }
+    Ok(())
+}
+
+/// The numbers of a JSON text that is known to be well formed.
+fn numbers(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json;
+    std::iter::from_fn(move || {
+        loop {
+            let start = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?;
+            rest = &rest[start..];
+            if !rest.starts_with('"') {
+                let is_part = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+                let (number, after) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
+                rest = after;
+                return Some(number);
+            }
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            })?;
+            rest = &rest[end + 2..];
+        }
+    })
 }
 
 /// Runs `inner` with `pointer` extended by `token`, escaped as RFC 6901 asks.
@@ -138,6 +189,24 @@ mod tests {
         assert!(parse(&nested(JSON_DEPTH_MAX - 1)).is_ok());
         assert_eq!(parse(&nested(JSON_DEPTH_MAX)).unwrap_err().code, Code::InvalidRequest);
         assert_eq!(parse(&nested(10_000)).unwrap_err().code, Code::InvalidJson);
+    }
+
+    #[test]
+    fn numbers_are_found_outside_of_strings() {
+        let json = r#"{"a1":[-1.5e+3,20,"3 \" 4","\\"],"b":{"c":6E-7},"d":true}"#;
+        assert_eq!(numbers(json).collect::<Vec<_>>(), ["-1.5e+3", "20", "6E-7"]);
+        assert_eq!(numbers("42").collect::<Vec<_>>(), ["42"]);
+    }
+
+    #[test]
+    fn numbers_that_would_grow_are_refused() {
+        assert!(parse("[1e308, 1e-308, 0.1]").is_ok());
+        for number in ["1e-309", "1e-20000", "0e99999999999"] {
+            assert_eq!(parse(number).unwrap_err().code, Code::InvalidJson, "{number}");
+        }
+        let many = |count: usize| format!("[{}1]", "1e-300,".repeat(count));
+        assert!(parse(&many(6_000)).is_ok());
+        assert_eq!(parse(&many(8_000)).unwrap_err().code, Code::InvalidJson);
     }
 
     #[test]

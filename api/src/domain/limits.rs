@@ -24,6 +24,13 @@ pub const TTL_SECONDS_MAX: i64 = 10 * 366 * 24 * 3600;
 pub const PAGE_LIMIT_MAX: u32 = 200;
 /// Contexts in one page when the caller does not say.
 pub const PAGE_LIMIT_DEFAULT: u32 = 50;
+/// Bytes of the contexts in one answer, whatever its `limit`; at least one context is answered. A page that is cut by it
+/// has a next one; a search that is cut says `complete: false`.
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that the numbers of one document may take when they are written out: PostgreSQL keeps `1e-300` as 302 digits.
+pub const NUMBER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The largest exponent of a number, of either sign: that of a double.
+pub const NUMBER_EXPONENT_MAX: u32 = 308;
 /// Hits of one search.
 pub const SEARCH_LIMIT_MAX: u32 = 100;
 /// Hits of one search when the caller does not say.

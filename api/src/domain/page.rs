@@ -68,10 +68,16 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of rows that were read with one more than `limit`, to learn whether there are more.
-    pub fn from_overfetch(mut rows: Vec<T>, limit: Limit, cursor_of: impl Fn(&T) -> Cursor) -> Self {
+    /// Makes a page of rows that were read with one more than `limit`, to learn whether there are more; `cut` says that
+    /// there are even so.
+    pub fn from_overfetch(
+        mut rows: Vec<T>,
+        limit: Limit,
+        cut: bool,
+        cursor_of: impl Fn(&T) -> Cursor,
+    ) -> Self {
         let size = limit.get() as usize;
-        let has_more = rows.len() > size;
+        let has_more = cut || rows.len() > size;
         rows.truncate(size);
         let next_cursor = if has_more { rows.last().map(|row| cursor_of(row).to_string()) } else { None };
         Self { data: rows, next_cursor, has_more }
@@ -96,11 +102,13 @@ mod tests {
         let limit = Limit::new(Some(2)).unwrap();
         let cursor_of = |id: &ContextId| Cursor(*id);
         let ids: Vec<_> = (0..3).map(|_| ContextId::generate()).collect();
-        let page = Page::from_overfetch(ids.clone(), limit, cursor_of);
+        let page = Page::from_overfetch(ids.clone(), limit, false, cursor_of);
         assert_eq!((page.data.len(), page.has_more), (2, true));
         assert_eq!(page.next_cursor, Some(Cursor(ids[1]).to_string()));
-        let page = Page::from_overfetch(ids[..2].to_vec(), limit, cursor_of);
+        let page = Page::from_overfetch(ids[..2].to_vec(), limit, false, cursor_of);
         assert_eq!((page.has_more, page.next_cursor), (false, None));
+        let page = Page::from_overfetch(ids[..1].to_vec(), limit, true, cursor_of);
+        assert_eq!(page.next_cursor, Some(Cursor(ids[0]).to_string()), "cut short by its bytes");
     }
 
     #[test]

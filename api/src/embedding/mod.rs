@@ -41,12 +41,29 @@ pub enum EmbedError {
     /// The provider is down, busy or slow: the same call may succeed later.
     #[error("{detail}")]
     Transient { detail: String, retry_after: Option<Duration> },
+    /// The provider answered, but nothing that can be used, perhaps because of one of the texts.
+    #[error("{detail}")]
+    Unusable { detail: String },
     /// The provider refuses this input: the same call never succeeds.
     #[error("{detail}")]
     Permanent { detail: String },
 }
 
 impl EmbedError {
+    /// What a tenant may read of it. A refusal of their own text in the provider's words; of everything else those words
+    /// may hold hosts and keys, which are the operator's.
+    pub fn public_reason(&self) -> &str {
+        match self {
+            Self::Transient { .. } => "the embedding provider is away or busy",
+            Self::Unusable { .. } => "the embedding provider gave no usable answer",
+            Self::Permanent { detail } => detail,
+        }
+    }
+
+    fn unusable(detail: impl Into<String>) -> Self {
+        Self::Unusable { detail: detail.into() }
+    }
+
     pub(crate) fn transient(detail: impl Into<String>) -> Self {
         Self::Transient { detail: detail.into(), retry_after: None }
     }
@@ -93,7 +110,7 @@ pub fn connect(provider: &Provider) -> crate::error::Result<Arc<dyn Embedder>> {
 /// Checks what a provider sent: as many vectors as texts, all of one dimension, all usable.
 fn check_vectors(values: Vec<Vec<f32>>, texts: usize) -> Result<Vec<Vector>, EmbedError> {
     if values.len() != texts {
-        return Err(EmbedError::transient(format!(
+        return Err(EmbedError::unusable(format!(
             "the provider sent {} vectors for {texts} texts",
             values.len()
         )));
@@ -102,12 +119,12 @@ fn check_vectors(values: Vec<Vec<f32>>, texts: usize) -> Result<Vec<Vector>, Emb
         .into_iter()
         .map(|values| {
             Vector::new(values)
-                .map_err(|error| EmbedError::transient(format!("the provider sent a bad vector: {error}")))
+                .map_err(|error| EmbedError::unusable(format!("the provider sent a bad vector: {error}")))
         })
         .collect::<Result<_, _>>()?;
     let dims = vectors.first().map_or(0, Vector::dimensions);
     if vectors.iter().any(|vector| vector.dimensions() != dims) {
-        return Err(EmbedError::transient("the provider sent vectors of different dimensions"));
+        return Err(EmbedError::unusable("the provider sent vectors of different dimensions"));
     }
     Ok(vectors)
 }
@@ -125,7 +142,7 @@ mod tests {
             vec![vec![1.0], vec![]],
             vec![vec![1.0], vec![1.0, 2.0]],
         ] {
-            assert!(matches!(check_vectors(bad, 2), Err(EmbedError::Transient { .. })));
+            assert!(matches!(check_vectors(bad, 2), Err(EmbedError::Unusable { .. })));
         }
     }
 }

@@ -54,7 +54,7 @@ impl Embedder for OpenAi {
         // The order of `data` is not promised, `index` is.
         answer.data.sort_by_key(|item| item.index);
         if answer.data.iter().enumerate().any(|(position, item)| position != item.index) {
-            return Err(EmbedError::transient("the provider's answer skips or repeats an index"));
+            return Err(EmbedError::unusable("the provider's answer skips or repeats an index"));
         }
         check_vectors(answer.data.into_iter().map(|item| item.embedding).collect(), count)
     }

@@ -49,7 +49,7 @@ pub(super) async fn send<T: DeserializeOwned>(request: RequestBuilder) -> Result
         return Err(refusal(status, &body, retry_after));
     }
     serde_json::from_slice(&body).map_err(|error| {
-        EmbedError::transient(format!("the provider sent something else than expected: {error}"))
+        EmbedError::unusable(format!("the provider sent something else than expected: {error}"))
     })
 }
 
@@ -57,20 +57,24 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, EmbedError> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| EmbedError::transient(describe(&error)))? {
         if body.len() + piece.len() > ANSWER_BYTES_MAX {
-            return Err(EmbedError::transient("the provider sent an endless answer"));
+            return Err(EmbedError::unusable("the provider sent an endless answer"));
         }
         body.extend_from_slice(&piece);
     }
     Ok(body)
 }
 
-/// 400, 413, 415 and 422 are about the input and will be the same next time. Everything else is about the server or our
-/// configuration (401, 403, 404), which an operator can mend while the work waits.
+/// 400, 413, 415 and 422 are about the input and will be the same next time. 401, 403 and 404 are about our configuration,
+/// which an operator can mend while the work waits; their words may repeat the key. 408, 429 and what gateways say are
+/// about the moment. The rest may be about one of the texts.
 fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> EmbedError {
-    let detail = format!("the provider answered {}: {}", status.as_u16(), words(body));
-    match status.as_u16() {
-        400 | 413 | 415 | 422 => EmbedError::Permanent { detail },
-        _ => EmbedError::Transient { detail, retry_after },
+    let code = status.as_u16();
+    let detail = || format!("the provider answered {code}: {}", words(body));
+    match code {
+        400 | 413 | 415 | 422 => EmbedError::Permanent { detail: detail() },
+        401 | 403 => EmbedError::Transient { detail: format!("the provider answered {code}"), retry_after },
+        404 | 408 | 425 | 429 | 502..=504 => EmbedError::Transient { detail: detail(), retry_after },
+        _ => EmbedError::unusable(detail()),
     }
 }
 
@@ -135,7 +139,15 @@ mod tests {
                 EmbedError::Permanent { .. }
             ));
         }
-        for status in [401, 403, 404, 408, 424, 429, 500, 502, 503] {
+        for status in [424, 500] {
+            assert!(matches!(
+                refusal(StatusCode::from_u16(status).unwrap(), b"", None),
+                EmbedError::Unusable { .. }
+            ));
+        }
+        let denied = refusal(StatusCode::UNAUTHORIZED, b"bad key sk-123", None);
+        assert!(!denied.to_string().contains("sk-123"));
+        for status in [401, 403, 404, 408, 429, 502, 503] {
             assert!(matches!(
                 refusal(StatusCode::from_u16(status).unwrap(), b"", None),
                 EmbedError::Transient { .. }

@@ -7,6 +7,7 @@ use actix_web::{
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     get,
+    http::Method,
     http::header::HeaderName,
     http::header::HeaderValue,
     middleware::Next,
@@ -63,10 +64,29 @@ pub(super) async fn observe(
     span.in_scope(|| {
         tracing::info!(%method, route, status = status.as_u16(), duration_ms = elapsed * 1000.0, "request");
     });
-    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_u16().to_string())];
+    let labels = [
+        ("method", known_method(&method).to_owned()),
+        ("route", route),
+        ("status", status.as_u16().to_string()),
+    ];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", &labels[..2]).record(elapsed);
     response
+}
+
+/// A method as a label. A caller may invent methods, and each new label costs memory for ever.
+fn known_method(method: &Method) -> &'static str {
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let names = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    known.iter().position(|other| other == method).map_or("other", |index| names[index])
 }
 
 /// The caller's `X-Request-ID` when it is a plain short word, so that it cannot forge log lines; otherwise a new one.

@@ -30,7 +30,7 @@ impl Service {
     /// [`Code::DatabaseUnavailable`].
     pub async fn list_contexts(&self, tenant: TenantId, request: &ListRequest) -> Result<Page<Context>> {
         let rows = self.store.list_contexts(tenant, request).await?;
-        Ok(Page::from_overfetch(rows, request.limit, |context| Cursor(context.id)))
+        Ok(Page::from_overfetch(rows.contexts, request.limit, rows.cut, |context| Cursor(context.id)))
     }
 
     /// # Errors

@@ -5,9 +5,9 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{ProviderState, Service};
 use crate::{
-    domain::{ContextId, SpaceId, SpaceInfo, TenantId},
+    domain::{ContextId, SpaceId, SpaceInfo, TenantId, Vector},
     embedding::{EmbedError, Purpose},
-    error::{Error, Result},
+    error::Result,
     store::{ChunkVector, PendingContext},
 };
 
@@ -15,11 +15,14 @@ use crate::{
 const TENANTS_MAX: i32 = 100;
 /// Contexts that one round takes from a tenant, so that the next tenant's turn comes soon.
 const CONTEXTS_MAX: i64 = 32;
-/// How long a claim lasts; it is renewed before each call of the provider, whose deadline is shorter.
+/// How long a claim lasts; it is renewed after each batch. One that has to be halved may outlast it: then another worker
+/// may embed the same rows, and the first to finish writes them.
 const CLAIM: Duration = Duration::from_secs(30);
 /// Back-off after a transient failure: doubles from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
+/// How often a text that spoils the provider's answer is tried.
+const ATTEMPTS_MAX: i32 = 10;
 
 /// How a round of work went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +38,17 @@ pub enum Round {
 /// One chunk of a claimed context.
 struct Piece {
     context: ContextId,
-    version: i64,
     chunk_no: i32,
     text: String,
+}
+
+/// A claimed context that is not written yet.
+struct Open {
+    version: i64,
+    attempts: i32,
+    /// Chunks that are not embedded yet.
+    missing: usize,
+    vectors: Vec<ChunkVector>,
 }
 
 impl Service {
@@ -100,81 +111,66 @@ impl Service {
         space: &SpaceInfo,
         claimed: Vec<PendingContext>,
     ) -> Result<bool> {
-        let attempts = claimed.iter().map(|context| context.attempts).max().unwrap_or(1);
-        let mut open: HashMap<ContextId, usize> = HashMap::new();
+        // Written again in the very moment of the claim: due at once, in their new version.
+        let (raced, claimed): (Vec<_>, Vec<_>) =
+            claimed.into_iter().partition(|context| context.chunks.is_empty());
+        if !raced.is_empty() {
+            let raced: Vec<_> = raced.iter().map(|context| (context.id, context.version)).collect();
+            self.store.postpone_pending(tenant, &raced, Duration::ZERO, None).await?;
+        }
+        let mut open = HashMap::new();
         let mut pieces = Vec::new();
-        let mut raced = Vec::new();
         for context in claimed {
-            if context.chunks.is_empty() {
-                raced.push(context.id);
-            }
-            open.insert(context.id, context.chunks.len());
-            pieces.extend(context.chunks.into_iter().map(|chunk| Piece {
-                context: context.id,
-                version: context.version,
+            let PendingContext { id, version, attempts, chunks } = context;
+            open.insert(id, Open { version, attempts, missing: chunks.len(), vectors: Vec::new() });
+            pieces.extend(chunks.into_iter().map(|chunk| Piece {
+                context: id,
                 chunk_no: chunk.chunk_no,
                 text: chunk.text,
             }));
         }
-        // Written again in the very moment of the claim: due at once, in their new version.
-        if !raced.is_empty() {
-            self.store.postpone_pending(tenant, &raced, Duration::ZERO, None).await?;
-        }
-        let mut done: HashMap<ContextId, Vec<ChunkVector>> = HashMap::new();
         let mut pieces = pieces.into_iter().peekable();
         while pieces.peek().is_some() {
             let batch: Vec<Piece> = pieces.by_ref().take(self.embedder.batch_texts_max()).collect();
-            let waiting: Vec<ContextId> = open.keys().copied().collect();
-            match self.embed_batch(tenant, batch).await? {
-                Ok(vectors) => {
-                    for vector in vectors {
-                        done.entry(vector.context).or_default().push(vector);
-                    }
-                    self.save_finished(tenant, space, &mut open, &mut done).await?;
-                    let waiting: Vec<ContextId> = open.keys().copied().collect();
-                    if !waiting.is_empty() {
-                        self.store.postpone_pending(tenant, &waiting, CLAIM, None).await?;
-                    }
-                }
-                Err(error) => {
-                    let delay = retry_delay(attempts, &error);
-                    tracing::warn!(%error, contexts = waiting.len(), ?delay, "embedding failed and will be tried again");
-                    metrics::counter!("embedding_failures_total", "kind" => "transient").increment(1);
-                    self.store.postpone_pending(tenant, &waiting, delay, Some(&error.to_string())).await?;
-                    return Ok(false);
-                }
+            if let Err(error) = self.embed_batch(tenant, space, batch, &mut open).await? {
+                self.postpone_all(tenant, &open, &error).await?;
+                return Ok(false);
+            }
+            self.save_finished(tenant, space, &mut open).await?;
+            let waiting: Vec<_> = open.iter().map(|(id, claim)| (*id, claim.version)).collect();
+            if !waiting.is_empty() {
+                self.store.postpone_pending(tenant, &waiting, CLAIM, None).await?;
             }
         }
         Ok(true)
     }
 
-    /// Writes the contexts of which all chunks are embedded, and takes them off both lists.
+    async fn postpone_all(
+        &self,
+        tenant: TenantId,
+        open: &HashMap<ContextId, Open>,
+        error: &EmbedError,
+    ) -> Result<()> {
+        // Together, so that they are one batch again; after the one that waited least.
+        let attempts = open.values().map(|claim| claim.attempts).min().unwrap_or(1);
+        let delay = retry_delay(attempts, error);
+        tracing::warn!(%error, contexts = open.len(), ?delay, "embedding failed and will be tried again");
+        metrics::counter!("embedding_failures_total", "kind" => "transient").increment(1);
+        let waiting: Vec<_> = open.iter().map(|(id, claim)| (*id, claim.version)).collect();
+        self.store.postpone_pending(tenant, &waiting, delay, Some(error.public_reason())).await
+    }
+
+    /// Writes the contexts of which all chunks are embedded, and closes them.
     async fn save_finished(
         &self,
         tenant: TenantId,
         space: &SpaceInfo,
-        open: &mut HashMap<ContextId, usize>,
-        done: &mut HashMap<ContextId, Vec<ChunkVector>>,
+        open: &mut HashMap<ContextId, Open>,
     ) -> Result<()> {
-        let finished: Vec<ContextId> = done
-            .iter()
-            .filter(|(context, vectors)| open.get(context) == Some(&vectors.len()))
-            .map(|(context, _)| *context)
-            .collect();
-        let vectors: Vec<ChunkVector> =
-            finished.iter().filter_map(|context| done.remove(context)).flatten().collect();
-        for context in &finished {
-            open.remove(context);
-        }
+        let finished = open.extract_if(|_, claim| claim.missing == 0);
+        let vectors: Vec<ChunkVector> = finished.flat_map(|(_, claim)| claim.vectors).collect();
         if vectors.is_empty() {
             return Ok(());
-        }
-        if let Some(vector) = vectors.iter().find(|v| v.vector.dimensions() != space.dims as usize) {
-            return Err(Error::internal(format!(
-                "the provider sent {} dimensions for a space of {}",
-                vector.vector.dimensions(),
-                space.dims
-            )));
         }
         let ready = self.store.save_embeddings(tenant, SpaceId(space.id), &vectors).await?;
         metrics::counter!("contexts_embedded_total").increment(ready);
@@ -182,44 +178,95 @@ impl Service {
         Ok(())
     }
 
-    /// Embeds a batch. When the provider refuses it for good, it is halved until the text at fault stands alone; that
-    /// text's context fails, and the others are embedded. The inner error is a transient one.
+    /// Embeds a batch into `open`. When the provider cannot do it because of one of the texts, the batch is halved until
+    /// that text stands alone; its context is given up or put off, and the others are embedded. The inner error is
+    /// about the provider, not about a text.
     async fn embed_batch(
         &self,
         tenant: TenantId,
+        space: &SpaceInfo,
         batch: Vec<Piece>,
-    ) -> Result<Result<Vec<ChunkVector>, EmbedError>> {
-        let mut vectors = Vec::with_capacity(batch.len());
+        open: &mut HashMap<ContextId, Open>,
+    ) -> Result<Result<(), EmbedError>> {
+        let (mut embedded, mut spoiled) = (0, 0);
         let mut todo = vec![batch];
         while let Some(mut batch) = todo.pop() {
-            let texts = batch.iter().map(|piece| piece.text.clone()).collect();
-            let started = std::time::Instant::now();
-            let result = self.embedder.embed(Purpose::Document, texts).await;
-            metrics::histogram!("embedding_batch_duration_seconds").record(started.elapsed().as_secs_f64());
-            match result {
-                Ok(embedded) => {
-                    vectors.extend(batch.into_iter().zip(embedded).map(|(piece, vector)| ChunkVector {
-                        context: piece.context,
-                        version: piece.version,
-                        chunk_no: piece.chunk_no,
-                        vector,
-                    }))
+            // The first time, an answer that is of no use is taken for a passing fault.
+            let seasoned =
+                batch.iter().any(|piece| open.get(&piece.context).is_some_and(|claim| claim.attempts > 1));
+            match self.call(space, &batch).await {
+                Ok(vectors) => {
+                    embedded += batch.len();
+                    for (piece, vector) in batch.into_iter().zip(vectors) {
+                        let Some(claim) = open.get_mut(&piece.context) else { continue };
+                        claim.missing -= 1;
+                        let (context, version) = (piece.context, claim.version);
+                        claim.vectors.push(ChunkVector {
+                            context,
+                            version,
+                            chunk_no: piece.chunk_no,
+                            vector,
+                        });
+                    }
                 }
                 Err(error @ EmbedError::Transient { .. }) => return Ok(Err(error)),
-                Err(EmbedError::Permanent { detail }) if batch.len() == 1 => {
-                    let piece = &batch[0];
-                    metrics::counter!("embedding_failures_total", "kind" => "permanent").increment(1);
-                    tracing::warn!(context.id = %piece.context, reason = detail, "a text was refused by the provider");
-                    self.store.fail_pending(tenant, piece.context, piece.version, &detail).await?;
+                Err(error @ EmbedError::Unusable { .. }) if !seasoned => return Ok(Err(error)),
+                // Two texts alone, and nothing that worked: it is not the texts.
+                Err(error @ EmbedError::Unusable { .. })
+                    if batch.len() == 1 && embedded == 0 && spoiled > 0 =>
+                {
+                    return Ok(Err(error));
                 }
-                Err(EmbedError::Permanent { .. }) => {
+                Err(error) if batch.len() == 1 => {
+                    spoiled += 1;
+                    if let Some((id, claim)) = open.remove_entry(&batch[0].context) {
+                        self.give_up_or_put_off(tenant, id, &claim, &error).await?;
+                    }
+                }
+                Err(_) => {
                     let rest = batch.split_off(batch.len() / 2);
                     todo.push(rest);
                     todo.push(batch);
                 }
             }
         }
-        Ok(Ok(vectors))
+        Ok(Ok(()))
+    }
+
+    /// One call of the provider, whose answer has to fit the space.
+    async fn call(&self, space: &SpaceInfo, batch: &[Piece]) -> Result<Vec<Vector>, EmbedError> {
+        let texts = batch.iter().map(|piece| piece.text.clone()).collect();
+        let started = std::time::Instant::now();
+        let result = self.embedder.embed(Purpose::Document, texts).await;
+        metrics::histogram!("embedding_batch_duration_seconds").record(started.elapsed().as_secs_f64());
+        let vectors = result?;
+        match vectors.iter().find(|vector| vector.dimensions() != space.dims as usize) {
+            Some(vector) => Err(EmbedError::transient(format!(
+                "the provider sent {} dimensions for a space of {}",
+                vector.dimensions(),
+                space.dims
+            ))),
+            None => Ok(vectors),
+        }
+    }
+
+    /// What becomes of a context with a text that the provider cannot do anything with.
+    async fn give_up_or_put_off(
+        &self,
+        tenant: TenantId,
+        id: ContextId,
+        claim: &Open,
+        error: &EmbedError,
+    ) -> Result<()> {
+        let reason = error.public_reason();
+        if matches!(error, EmbedError::Permanent { .. }) || claim.attempts >= ATTEMPTS_MAX {
+            metrics::counter!("embedding_failures_total", "kind" => "permanent").increment(1);
+            tracing::warn!(context.id = %id, %error, "a text is given up: the provider does not take it");
+            return self.store.fail_pending(tenant, id, claim.version, reason).await;
+        }
+        let delay = retry_delay(claim.attempts, error);
+        tracing::warn!(context.id = %id, %error, ?delay, "a text spoils the provider's answer and is put off");
+        self.store.postpone_pending(tenant, &[(id, claim.version)], delay, Some(reason)).await
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Service {
     cache: Cache,
     embedder: Arc<dyn Embedder>,
     provider: Arc<provider::Watch>,
+    query_breaker: Arc<provider::Breaker>,
     keys: Keys,
     space: Local<(), SpaceInfo>,
     /// Wakes the worker of this process when there is something to embed.
@@ -46,6 +47,7 @@ impl Service {
             cache,
             embedder,
             provider: Arc::default(),
+            query_breaker: Arc::default(),
             keys,
             space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
             pending: Arc::default(),

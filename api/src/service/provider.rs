@@ -1,12 +1,15 @@
 //! What is known of the embedding provider. One poller asks; everyone else reads, because some servers die of being
 //! asked by many at once.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::Service;
-use crate::embedding::{EmbedError, Model};
+use crate::embedding::Model;
 
 /// Between two looks at a provider that is up.
 const POLL_UP: Duration = Duration::from_secs(5);
@@ -32,6 +35,33 @@ impl Default for Watch {
     }
 }
 
+/// How long queries do without the provider after it has failed one of them.
+const QUERY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Keeps queries from waiting for a provider that has just failed: its poller asks another route, and may find that one
+/// well. After the pause one query tries, and the others wait for what it finds.
+#[derive(Default)]
+pub(super) struct Breaker(Mutex<Option<Instant>>);
+
+impl Breaker {
+    pub(super) fn allows(&self) -> bool {
+        let mut open_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *open_until {
+            None => true,
+            Some(until) if Instant::now() < until => false,
+            Some(_) => {
+                *open_until = Some(Instant::now() + QUERY_PAUSE);
+                true
+            }
+        }
+    }
+
+    pub(super) fn note(&self, success: bool) {
+        let mut open_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *open_until = (!success).then(|| Instant::now() + QUERY_PAUSE);
+    }
+}
+
 impl Watch {
     pub(super) fn current(&self) -> ProviderState {
         self.0.borrow().clone()
@@ -51,9 +81,7 @@ impl Service {
         };
         let state = match look.await {
             Ok(model) => ProviderState::Up(model),
-            Err(EmbedError::Transient { detail, .. } | EmbedError::Permanent { detail }) => {
-                ProviderState::Down(detail)
-            }
+            Err(error) => ProviderState::Down(error.to_string()),
         };
         let before = self.provider.0.send_replace(state.clone());
         match (&before, &state) {

@@ -13,7 +13,7 @@ use crate::{
     },
     embedding::{EmbedError, Purpose},
     error::{Code, Error, Result},
-    store::{ChunkHit, Scope},
+    store::{Bounded, ChunkHit, Scope},
 };
 
 /// A context may have many chunks among the best, and is answered once: so more chunks are read than hits are wanted.
@@ -65,7 +65,7 @@ impl Service {
         };
         let (plan, candidates) = semantic.as_ref().map(|s| (s.plan, s.candidates)).unzip();
         let legs = [semantic.as_ref().map(|s| &s.leg), keyword.as_ref()];
-        let complete = legs.iter().flatten().all(|leg| leg.complete);
+        let mut complete = legs.iter().flatten().all(|leg| leg.complete);
         let mut hits = match (semantic, keyword) {
             (Some(semantic), Some(keyword)) => fuse(semantic.leg.hits, keyword.hits),
             (Some(semantic), None) => semantic.leg.hits,
@@ -73,7 +73,8 @@ impl Service {
             (None, None) => Vec::new(),
         };
         hits.truncate(wanted);
-        let data = self.with_contexts(tenant, hits).await?;
+        let (data, cut) = self.with_contexts(tenant, hits).await?;
+        complete &= !cut;
         record(request.mode, plan, &degraded);
         let took_ms = started.elapsed().as_secs_f64() * 1000.0;
         Ok(SearchResponse { data, plan, candidates, complete, degraded, space, took_ms })
@@ -107,10 +108,16 @@ impl Service {
             ProviderState::Down(_) | ProviderState::Unknown => return Err(Degraded::EmbedderUnavailable),
         }
         let make = async {
+            if !self.query_breaker.allows() {
+                return Err(EmbedError::transient("the provider failed a moment ago"));
+            }
             let embed = self.embedder.embed(Purpose::Query, vec![text.to_owned()]);
-            let vectors = tokio::time::timeout(QUERY_EMBEDDING_DEADLINE, embed)
-                .await
-                .map_err(|_| EmbedError::transient("the query was not embedded in time"))??;
+            let vectors = match tokio::time::timeout(QUERY_EMBEDDING_DEADLINE, embed).await {
+                Ok(result) => result,
+                Err(_) => Err(EmbedError::transient("the query was not embedded in time")),
+            };
+            self.query_breaker.note(vectors.is_ok());
+            let vectors = vectors?;
             match vectors.into_iter().next() {
                 Some(vector) if vector.dimensions() == space.dims as usize => Ok(vector),
                 _ => Err(EmbedError::transient("the provider's dimension is not the space's")),
@@ -162,16 +169,16 @@ impl Service {
         .await
     }
 
-    async fn with_contexts(&self, tenant: TenantId, hits: Vec<ChunkHit>) -> Result<Vec<Hit>> {
+    async fn with_contexts(&self, tenant: TenantId, hits: Vec<ChunkHit>) -> Result<(Vec<Hit>, bool)> {
         if hits.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let ids: Vec<ContextId> = hits.iter().map(|hit| hit.context).collect();
-        let contexts = self.store.find_contexts(tenant, &ids).await?;
+        let Bounded { contexts, cut } = self.store.find_contexts(tenant, &ids).await?;
         let mut by_id: HashMap<ContextId, Context> =
             contexts.into_iter().map(|context| (context.id, context)).collect();
         // What was deleted since the legs were read is left out.
-        Ok(hits
+        let hits = hits
             .into_iter()
             .filter_map(|hit| {
                 let context = by_id.remove(&hit.context)?;
@@ -181,7 +188,8 @@ impl Service {
                     chunk: HitChunk { chunk_no: hit.chunk_no, text: hit.text },
                 })
             })
-            .collect())
+            .collect();
+        Ok((hits, cut))
     }
 }
 

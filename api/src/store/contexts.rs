@@ -1,12 +1,21 @@
 //! Contexts and, in the same statement, the chunks by which they are found: a write is whole or it is not.
 
+use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
-use sqlx::{Row, postgres::PgRow, types::Json};
+use sqlx::{
+    Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+    types::Json,
+};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, pool::Connection};
 use crate::{
-    domain::{Context, ContextId, EmbeddingStatus, Expiry, ListRequest, NewContext, TenantId, UserId},
+    domain::{
+        Context, ContextId, EmbeddingStatus, Expiry, ListRequest, NewContext, TenantId, UserId,
+        limits::ANSWER_BYTES_MAX,
+    },
     error::{Error, Result},
 };
 
@@ -33,8 +42,16 @@ pub struct Written {
     pub created: bool,
 }
 
+/// Contexts that were read within the limit on the bytes of an answer.
+#[derive(Debug)]
+pub struct Bounded {
+    pub contexts: Vec<Context>,
+    /// Whether the limit left some out.
+    pub cut: bool,
+}
+
 /// Creates the context, or updates the one of its key, with its chunks. An update that changes nothing is none: the
-/// version stays, and nothing is embedded again.
+/// version stays, and nothing is embedded again. The chunks of the version before go by a trigger on the version.
 ///
 /// $1 tenant, $2 id, $3 user, $4 type, $5 key, $6 content, $7 metadata, $8 text, $9 expires at, $10 ttl seconds,
 /// $11 chunk texts
@@ -54,9 +71,6 @@ const UPSERT: &str = concat!(
                    is distinct from (excluded.context_type, excluded.content, excluded.metadata, excluded.text,
                                      excluded.expires_at, true)
          returning *
-     ), superseded as (
-         delete from chunks o using c
-         where o.tenant_id = $1 and o.context_id = c.id and o.version < c.version
      ), added as (
          insert into chunks (tenant_id, context_id, version, chunk_no, user_id, context_type, expires_at, text, tsv)
          select $1, c.id, c.version, (p.no - 1)::integer, c.user_id, c.context_type, c.expires_at, p.text,
@@ -84,8 +98,9 @@ const FIND: &str = concat!(
 const FIND_MANY: &str = concat!(
     "select ",
     context_columns!(),
-    " from contexts c where c.tenant_id = $1 and c.id = any($2) and ",
-    visible!()
+    " from contexts c join unnest($2) with ordinality as wanted (id, place) on wanted.id = c.id where c.tenant_id = $1 and ",
+    visible!(),
+    " order by wanted.place"
 );
 
 /// Newest first. $2 type or null, $3 the id to start after or null, $4 rows
@@ -108,17 +123,12 @@ const LIST_OF_USER: &str = concat!(
     " order by c.id desc limit $4"
 );
 
-/// Hides the context, and takes its chunks and embeddings out of search at once.
+/// Hides the context. The trigger on the version takes its chunks and embeddings out of search.
 const DEACTIVATE: &str = concat!(
-    "with c as (
-         update contexts as c set is_active = false, version = c.version + 1, updated_at = now()
-         where c.tenant_id = $1 and c.id = $2 and ",
+    "update contexts as c set is_active = false, version = c.version + 1, updated_at = now()
+     where c.tenant_id = $1 and c.id = $2 and ",
     visible!(),
-    " returning c.id
-     ), hidden as (
-         delete from chunks o using c where o.tenant_id = $1 and o.context_id = c.id
-     )
-     select id from c"
+    " returning c.id"
 );
 
 impl Store {
@@ -176,22 +186,21 @@ impl Store {
         connection.settle(result)?.as_ref().map(from_row).transpose()
     }
 
-    /// Those of `ids` that exist, in no particular order.
+    /// Those of `ids` that exist, in their order.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn find_contexts(&self, tenant: TenantId, ids: &[ContextId]) -> Result<Vec<Context>> {
+    pub async fn find_contexts(&self, tenant: TenantId, ids: &[ContextId]) -> Result<Bounded> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(FIND_MANY).bind(tenant.0).bind(ids).fetch_all(connection.pg()).await;
-        connection.settle(result)?.iter().map(from_row).collect()
+        read_bounded(&mut connection, sqlx::query(FIND_MANY).bind(tenant.0).bind(ids)).await
     }
 
     /// One row more than the limit, when there is one.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn list_contexts(&self, tenant: TenantId, request: &ListRequest) -> Result<Vec<Context>> {
+    pub async fn list_contexts(&self, tenant: TenantId, request: &ListRequest) -> Result<Bounded> {
         let mut connection = self.tenant(tenant).await?;
         let query = sqlx::query(if request.user_id.is_some() { LIST_OF_USER } else { LIST })
             .bind(tenant.0)
@@ -202,8 +211,7 @@ impl Store {
             Some(user) => query.bind(user.0),
             None => query,
         };
-        let result = query.fetch_all(connection.pg()).await;
-        connection.settle(result)?.iter().map(from_row).collect()
+        read_bounded(&mut connection, query).await
     }
 
     /// Hides a context from every reader. Answers whether there was one.
@@ -215,6 +223,35 @@ impl Store {
         let result = sqlx::query(DEACTIVATE).bind(tenant.0).bind(id.0).fetch_optional(connection.pg()).await;
         Ok(connection.settle(result)?.is_some())
     }
+}
+
+/// Reads rows until there are no more or the bytes of one answer are used up.
+async fn read_bounded(
+    connection: &mut Connection,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Bounded> {
+    let mut bounded = Bounded { contexts: Vec::new(), cut: false };
+    let mut bytes = 0;
+    let mut rows = query.fetch(connection.pg());
+    let result = loop {
+        match rows.try_next().await {
+            Ok(Some(row)) => {
+                let context = from_row(&row)?;
+                bytes += context.content.get().len() + context.metadata.get().len() + context.text.len();
+                if bytes > ANSWER_BYTES_MAX && !bounded.contexts.is_empty() {
+                    // The connection still has rows to read; it does so before it is used again.
+                    bounded.cut = true;
+                    return Ok(bounded);
+                }
+                bounded.contexts.push(context);
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    drop(rows);
+    connection.settle(result)?;
+    Ok(bounded)
 }
 
 fn from_row(row: &PgRow) -> Result<Context> {

@@ -166,28 +166,32 @@ impl Store {
         Ok(connection.settle(result)?.unsigned_abs())
     }
 
-    /// Makes claimed rows due again after `delay`, and notes why.
+    /// Makes claimed rows, in the versions that were claimed, due again after `delay`, and notes why.
     ///
     /// # Errors
     /// When the database cannot be reached.
     pub async fn postpone_pending(
         &self,
         tenant: TenantId,
-        contexts: &[ContextId],
+        contexts: &[(ContextId, i64)],
         delay: Duration,
         reason: Option<&str>,
     ) -> Result<()> {
-        let ids: Vec<Uuid> = contexts.iter().map(|id| id.0).collect();
+        let (ids, versions): (Vec<Uuid>, Vec<i64>) =
+            contexts.iter().map(|(id, version)| (id.0, *version)).unzip();
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query(
-            "update contexts
+            "update contexts c
              set embedding_due_at = now() + make_interval(secs => $3), embedding_error = $4
-             where tenant_id = $1 and id = any($2) and embedding_status = 'pending'",
+             from unnest($2::uuid[], $5::bigint[]) as claimed (id, version)
+             where c.tenant_id = $1 and c.id = claimed.id and c.version = claimed.version
+               and c.embedding_status = 'pending'",
         )
         .bind(tenant.0)
         .bind(ids)
         .bind(delay.as_secs_f64())
         .bind(reason)
+        .bind(versions)
         .execute(connection.pg())
         .await;
         connection.settle(result).map(|_| ())

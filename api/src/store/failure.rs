@@ -36,6 +36,18 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
     }
 }
 
+/// A new session that may not become `context_app`, or cannot because nobody has made it.
+pub(super) fn from_set_role(error: sqlx::Error) -> Error {
+    let sqlstate = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    if sqlstate == "22023" || sqlstate == "42501" {
+        return Error::new(Code::DatabaseUnavailable, "The database refuses the service.").with_source(
+            "there is no role context_app, or this login may not act as it. Let a superuser run the files of init-db/, \
+             then run `context-api migrate`",
+        );
+    }
+    from_sqlx(error)
+}
+
 fn from_postgres(sqlstate: &str, is_disconnect: bool, message: String) -> Error {
     let source = format!("{message} (SQLSTATE {sqlstate})");
     match sqlstate {
@@ -51,6 +63,11 @@ fn from_postgres(sqlstate: &str, is_disconnect: bool, message: String) -> Error 
         // A fail-over left us on a replica.
         "25006" => unavailable("The database is read-only at the moment.").with_source(source),
         "53100" | "53200" => unavailable("The database is out of disk or memory.").with_source(source),
+        // Numbers and documents beyond what it can keep. Our own checks come first; this is the net under them.
+        "22003" | "54000" => {
+            Error::new(Code::InvalidRequest, "The request holds a value that the database cannot keep.")
+                .with_source(source)
+        }
         // Wrong password, no such role or database, no right to log in: an operator has to act, a caller can wait.
         "28000" | "28P01" | "3D000" | "42501" => {
             unavailable("The database refuses the service.").with_source(source)

@@ -17,7 +17,7 @@ mod spaces;
 use std::sync::Arc;
 
 pub use self::{
-    contexts::Written,
+    contexts::{Bounded, Written},
     embeddings::{ChunkVector, PendingChunk, PendingContext},
     health::SchemaState,
     migrations::Applied,

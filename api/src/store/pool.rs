@@ -80,6 +80,9 @@ pub(super) struct Connection {
 /// Old connections are replaced, so that load spreads again after a fail-over and caches on the server do not grow.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// A connection that was idle for longer is asked whether it still lives: the server may have been restarted.
+const IDLE_TRUSTED_MAX: Duration = Duration::from_secs(1);
+
 impl Manager for Connector {
     type Type = Connection;
     type Error = Error;
@@ -96,19 +99,23 @@ impl Manager for Connector {
             self.statement_timeout.as_millis() * 2,
             self.extra_settings,
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_sqlx)?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_set_role)?;
         Ok(Connection { pg, tenant: None, settled: true, broken: false, opened_at: Instant::now() })
     }
 
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<Error> {
         if connection.broken {
             return Err(RecycleError::message("the connection broke"));
         }
-        if connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
+        // The engine in process gains nothing from another connection.
+        if self.extra_settings.is_empty() && connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
             return Err(RecycleError::message("the connection is old"));
         }
+        if metrics.last_used() > IDLE_TRUSTED_MAX {
+            connection.settled = false;
+        }
         if !connection.settled {
-            // Its last user was cancelled in the middle of a statement. The driver first reads what is outstanding;
+            // It may be dead, or its last user was cancelled in the middle of a statement. The driver first reads what is outstanding;
             // the pool's timeout bounds that.
             connection.tenant = None;
             connection.pg.ping().await.map_err(|error| RecycleError::Backend(failure::from_sqlx(error)))?;

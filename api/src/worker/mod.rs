@@ -13,13 +13,24 @@ const POLL: Duration = Duration::from_millis(500);
 /// trouble is not helped by being asked more often.
 const REST: Duration = Duration::from_secs(1);
 
+/// A round longer than this waits for something that will not come: a network that swallows packets, say. What it had
+/// claimed is due again by the clock.
+const ROUND_MAX: Duration = Duration::from_secs(30 * 60);
+
 /// Embeds what is pending until `stop` turns true. A round that is under way is finished first.
 pub async fn embed(service: Service, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
-        let round = service.embed_pending().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");
-            Round::Blocked
-        });
+        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending()).await {
+            Ok(Ok(round)) => round,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");
+                Round::Blocked
+            }
+            Err(_) => {
+                tracing::warn!(?ROUND_MAX, "a round of embedding took too long and was given up");
+                Round::Blocked
+            }
+        };
         let pause = async {
             match round {
                 Round::Worked => {}

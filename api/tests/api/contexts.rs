@@ -194,7 +194,7 @@ async fn racing_writers_of_one_key_make_one_context() {
     let writes = (0..8).map(|n| {
         app.post(
             "/v1/contexts",
-            json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"n": n}}),
+            json!({"user_id": USER, "context_type": "note", "key": "k", "content": {"t": format!("word{n}")}}),
         )
     });
     let answers: Vec<Answer> = stream::iter(writes).buffer_unordered(8).collect().await;
@@ -203,5 +203,15 @@ async fn racing_writers_of_one_key_make_one_context() {
     assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count(), 1);
     let versions: HashSet<i64> =
         answers.iter().map(|answer| answer.body["version"].as_i64().unwrap()).collect();
+    let last = answers.iter().max_by_key(|answer| answer.body["version"].as_i64()).unwrap().body.clone();
+    for n in 0..8 {
+        let found = app.search(json!({"query": format!("word{n}"), "mode": "keyword"})).await;
+        let expected = usize::from(last["text"] == format!("word{n}"));
+        assert_eq!(
+            found.body["data"].as_array().unwrap().len(),
+            expected,
+            "only the last text is found: word{n}"
+        );
+    }
     assert_eq!(versions, (1..=8).collect::<HashSet<i64>>(), "no write was lost");
 }

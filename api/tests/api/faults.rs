@@ -40,6 +40,7 @@ async fn nothing_that_a_provider_does_loses_a_write() {
         Behaviour::Answer(200, "[[0.1, 0.2"),
         Behaviour::Answer(200, r#"{"not": "vectors"}"#),
         Behaviour::TooFew,
+        Behaviour::WrongDimension,
         Behaviour::NotFinite,
     ] {
         let stub = StubProvider::start(Behaviour::Work);
@@ -85,8 +86,27 @@ async fn one_poisoned_text_fails_alone_with_its_reason() {
         json!(bad),
         "found by words"
     );
-    // Mended by its owner, it gets another chance.
     assert!(stub.calls() < 40, "{} calls for 41 texts", stub.calls());
+}
+
+#[tokio::test]
+async fn one_text_that_spoils_every_answer_does_not_hold_up_its_neighbours() {
+    let stub = StubProvider::start(Behaviour::Answer(503, ""));
+    let app = App::start_with(stub.provider()).await;
+    let mut good = Vec::new();
+    for number in 0..10 {
+        good.push(app.note(&format!("harmless {number}")).await.id());
+    }
+    let bad = app.note("this one is rotten").await.id();
+    stub.behave(Behaviour::Spoil("rotten"));
+    for id in &good {
+        assert_eq!(app.embedded(id).await["embedding_status"], "ready");
+    }
+    let waiting = app.get(&format!("/v1/contexts/{bad}")).await.body;
+    assert_eq!(waiting["embedding_status"], "pending", "the provider may yet be mended");
+    assert_eq!(waiting["embedding_error"], "the embedding provider gave no usable answer");
+    stub.behave(Behaviour::Work);
+    assert_eq!(app.embedded(&bad).await["embedding_status"], "ready");
 }
 
 #[tokio::test]
@@ -100,11 +120,15 @@ async fn a_provider_that_hangs_costs_a_search_its_deadline_once_and_then_nothing
     assert_eq!(found.body["degraded"], json!(["embedder_unavailable"]));
     assert_eq!(found.body["data"].as_array().unwrap().len(), 1);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    stub.stop().await;
-    eventually("the poller to notice", Duration::from_secs(15), async || {
+    for number in 0..5 {
         let started = Instant::now();
-        app.search(json!({"query": "otter again"})).await;
-        (started.elapsed() < Duration::from_millis(500)).then_some(())
+        let found = app.search(json!({"query": format!("otter again {number}")})).await;
+        assert_eq!(found.body["degraded"], json!(["embedder_unavailable"]));
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    }
+    stub.behave(Behaviour::Work);
+    eventually("the provider to be trusted again", Duration::from_secs(15), async || {
+        (degraded_by(&app).await == json!([])).then_some(())
     })
     .await;
 }

@@ -52,6 +52,13 @@ async fn bad_bodies_are_refused_with_the_place() {
             "invalid_request",
             Some("/ttl_seconds"),
         ),
+        (
+            context(r#","expires_at":"9999-12-31T23:59:59-01:00""#),
+            400,
+            "invalid_request",
+            Some("/expires_at"),
+        ),
+        (context(r#","metadata":{"n":1e-20000}"#), 400, "invalid_json", Some("/metadata")),
         (context(r#","expires_at":"tomorrow""#), 400, "invalid_request", Some("/expires_at")),
         (context(r#","expires_at":"0001-01-01T00:00:00Z""#), 400, "invalid_request", Some("/expires_at")),
         (context(r#","user_id":"x""#), 400, "invalid_request", Some("")),
@@ -216,4 +223,36 @@ async fn wrong_paths_methods_parameters_and_types_are_refused() {
     }
     let explained = answer(app.request(Method::GET, "/errors/context_not_found")).await;
     assert!(explained.status.is_success() && explained.body.as_str().unwrap().contains("404"));
+}
+
+#[tokio::test]
+async fn one_answer_stays_small_however_large_the_contexts_are() {
+    let app = App::start().await;
+    let large = format!(
+        r#"{{"user_id":"{USER}","context_type":"large","text":"","content":"{}"}}"#,
+        "x".repeat(1_900_000)
+    );
+    for _ in 0..6 {
+        assert_eq!(app.send(Method::POST, "/v1/contexts", large.clone()).await.status, StatusCode::CREATED);
+    }
+    let (mut seen, mut pages, mut path) = (0, 0, "/v1/contexts?limit=200".to_owned());
+    loop {
+        let page = app.get(&path).await.body;
+        let data = page["data"].as_array().unwrap().len();
+        assert!((1..=4).contains(&data), "{data} contexts of 1.9 MB in one page");
+        (seen, pages) = (seen + data, pages + 1);
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/contexts?limit=200&cursor={cursor}");
+    }
+    assert_eq!((seen, pages), (6, 2));
+}
+
+#[tokio::test]
+async fn invented_methods_are_answered_like_any_wrong_one() {
+    let app = App::start().await;
+    for method in ["FOO1", "FOO2"] {
+        let answer =
+            app.send_as(&app.key, Method::from_bytes(method.as_bytes()).unwrap(), "/v1/contexts", None).await;
+        assert_problem(&answer, 405, "method_not_allowed", method);
+    }
 }

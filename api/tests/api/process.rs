@@ -153,10 +153,11 @@ async fn killed_in_the_middle_of_an_import_nothing_acknowledged_is_lost_or_doubl
     let mut service = serve(folder.path(), port, &variables);
     service.ready().await;
     let url = service.url.clone();
+    let complaints = folder.path().join("import.log");
     let mut import = command(folder.path(), &[("CONTEXT_API_KEY", KEY)])
         .args(["import", file.to_str().unwrap(), "--url", &url])
         .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&complaints).unwrap())
         .spawn()
         .unwrap();
     for round in 1..=3 {
@@ -179,7 +180,8 @@ async fn killed_in_the_middle_of_an_import_nothing_acknowledged_is_lost_or_doubl
         );
     }
     // The importer rode over all of it: it tries each line again until it is acknowledged.
-    assert!(tokio::task::spawn_blocking(move || import.wait()).await.unwrap().unwrap().success());
+    let status = tokio::task::spawn_blocking(move || import.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{}", std::fs::read_to_string(&complaints).unwrap());
     let contexts = eventually("every embedding", Duration::from_secs(90), async || {
         let contexts = all_contexts(&client, &url).await;
         contexts.iter().all(|c| c["embedding_status"] == "ready").then_some(contexts)

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
+use actix_web::{App, HttpResponse, HttpServer, web};
 use context_api::embedding::Provider;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,6 +24,10 @@ pub enum Behaviour {
     Answer(u16, &'static str),
     /// Answers nothing for so long.
     Hang(Duration),
+    /// Vectors of another dimension than before.
+    WrongDimension,
+    /// `null` among the numbers of whatever comes with this text.
+    Spoil(&'static str),
     /// One vector too few.
     TooFew,
     /// `1e999` among the numbers.
@@ -42,7 +46,6 @@ struct Shared {
 pub struct StubProvider {
     pub url: String,
     shared: Arc<Shared>,
-    server: ServerHandle,
 }
 
 #[derive(Deserialize)]
@@ -78,9 +81,8 @@ impl StubProvider {
         .listen(listener)
         .expect("a server")
         .run();
-        let handle = server.handle();
         tokio::spawn(server);
-        Self { url, shared, server: handle }
+        Self { url, shared }
     }
 
     pub fn provider(&self) -> Provider {
@@ -99,10 +101,6 @@ impl StubProvider {
     /// Texts embedded so far.
     pub fn texts(&self) -> usize {
         self.shared.texts.load(Ordering::SeqCst)
-    }
-
-    pub async fn stop(&self) {
-        self.server.stop(false).await;
     }
 }
 
@@ -128,7 +126,11 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
             return HttpResponse::UnprocessableEntity()
                 .json(json!({"error": "Input validation error: poisoned", "error_type": "Validation"}));
         }
-        Behaviour::Work | Behaviour::Poison(_) => {}
+        Behaviour::WrongDimension => vectors.iter_mut().for_each(|vector| vector.push(1.0)),
+        Behaviour::Spoil(text) if body.inputs.iter().any(|input| input.contains(text)) => {
+            return HttpResponse::Ok().content_type("application/json").body("[[null]]");
+        }
+        Behaviour::Work | Behaviour::Poison(_) | Behaviour::Spoil(_) => {}
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
