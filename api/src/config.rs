@@ -151,6 +151,10 @@ pub fn database(source: &Source) -> Result<Database, ConfigError> {
             )?),
         })
     };
+    if source.is_set("DATABASE_READ_URLS") {
+        return Err(source
+            .refuse("DATABASE_READ_URLS", "is not supported by this version; all reads go to DATABASE_URL"));
+    }
     let parts = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"];
     let url = match (source.text("DATABASE_URL")?, source.text("DB_HOST")?) {
         (Some(_), Some(_)) => {
@@ -311,6 +315,7 @@ mod tests {
             ("DATABASE_POOL_MAX", "0"),
             ("DATABASE_POOL_MAX", "many"),
             ("DB_PASSWORD", "hunter2"),
+            ("DATABASE_READ_URLS", "postgres://u:hunter2@h/d"),
             ("REDIS_URL", "http://:hunter2@h"),
             ("REDIS_PASSWORD", "hunter2"),
             ("EMBEDDING_PROVIDER", "magic"),

@@ -13,7 +13,7 @@ const BATCH_TEXTS_MAX: usize = 32;
 
 pub(super) struct OpenAi {
     client: Client,
-    url: String,
+    root: String,
     model: String,
     api_key: Option<SecretString>,
 }
@@ -39,8 +39,8 @@ struct Item {
 impl OpenAi {
     /// `url` is the server's root or its `/v1`.
     pub(super) fn new(url: &str, model: String, api_key: Option<SecretString>) -> Result<Self> {
-        let root = url.trim_end_matches('/').trim_end_matches("/v1");
-        Ok(Self { client: wire::client()?, url: format!("{root}/v1/embeddings"), model, api_key })
+        let root = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        Ok(Self { client: wire::client()?, root, model, api_key })
     }
 }
 
@@ -49,7 +49,10 @@ impl Embedder for OpenAi {
     async fn embed(&self, _: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
         let count = texts.len();
         let body = Request { model: &self.model, input: texts, encoding_format: "float" };
-        let request = wire::authorize(self.client.post(&self.url).json(&body), self.api_key.as_ref());
+        let request = wire::authorize(
+            self.client.post(format!("{}/v1/embeddings", self.root)).json(&body),
+            self.api_key.as_ref(),
+        );
         let mut answer: Answer = wire::send(request).await?;
         // The order of `data` is not promised, `index` is.
         answer.data.sort_by_key(|item| item.index);
@@ -64,8 +67,9 @@ impl Embedder for OpenAi {
     }
 
     async fn probe(&self) -> Result<(), EmbedError> {
-        // There is no route that every server has and that costs nothing, so ask for the smallest thing there is.
-        self.embed(Purpose::Query, vec!["ok".to_owned()]).await.map(|_| ())
+        // Costs nothing, unlike an embedding. Servers that do not have this route show by their answer that they are up.
+        let request = self.client.get(format!("{}/v1/models", self.root)).timeout(wire::PROBE_DEADLINE);
+        wire::answers(wire::authorize(request, self.api_key.as_ref())).await
     }
 
     fn batch_texts_max(&self) -> usize {

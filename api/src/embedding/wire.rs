@@ -53,6 +53,17 @@ pub(super) async fn send<T: DeserializeOwned>(request: RequestBuilder) -> Result
     })
 }
 
+/// Whether there is a server that lets us in, whatever it answers otherwise.
+pub(super) async fn answers(request: RequestBuilder) -> Result<(), EmbedError> {
+    let response = request.send().await.map_err(|error| EmbedError::transient(describe(&error)))?;
+    match response.status().as_u16() {
+        code @ (401 | 403 | 429 | 500..) => {
+            Err(EmbedError::transient(format!("the provider answered {code}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn read_body(mut response: Response) -> Result<Vec<u8>, EmbedError> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| EmbedError::transient(describe(&error)))? {

@@ -184,3 +184,16 @@ async fn a_repeated_query_is_embedded_once() {
     stream::iter(searches).buffer_unordered(10).collect::<Vec<_>>().await;
     assert_eq!(stub.calls() - calls, 1);
 }
+
+#[tokio::test]
+async fn a_server_with_openais_route_embeds_each_text_as_its_own() {
+    let stub = StubProvider::start(Behaviour::Work);
+    let app = App::start_with(stub.openai_provider()).await;
+    let ids = [app.note("an otter").await.id(), app.note("zzz").await.id(), app.note("Quarterly").await.id()];
+    for id in &ids {
+        assert_eq!(app.embedded(id).await["embedding_status"], "ready");
+    }
+    let found = app.search(json!({"query": "zzz", "mode": "semantic", "limit": 1})).await;
+    assert_eq!(found.body["data"][0]["context"]["id"], json!(ids[1]), "vectors went to their own texts");
+    assert_eq!(found.body["space"]["provider"], "openai");
+}

@@ -74,6 +74,7 @@ impl StubProvider {
                 .app_data(web::JsonConfig::default().limit(4_000_000))
                 .route("/info", web::get().to(info))
                 .route("/embed", web::post().to(embed))
+                .route("/v1/embeddings", web::post().to(openai_embeddings))
         })
         .workers(1)
         .shutdown_timeout(0)
@@ -91,6 +92,11 @@ impl StubProvider {
 
     pub fn behave(&self, behaviour: Behaviour) {
         *self.shared.behaviour.lock().expect("the lock") = behaviour;
+    }
+
+    /// The same server, by OpenAI's route.
+    pub fn openai_provider(&self) -> Provider {
+        Provider::OpenAi { url: format!("{}/v1", self.url), model: self.shared.model.clone(), api_key: None }
     }
 
     /// Calls of `/embed` so far.
@@ -134,6 +140,23 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
+}
+
+#[derive(Deserialize)]
+struct OpenAiEmbeddings {
+    model: String,
+    input: Vec<String>,
+}
+
+/// OpenAI's shape, last text first: the order is not promised, the index is.
+async fn openai_embeddings(shared: web::Data<Shared>, body: web::Json<OpenAiEmbeddings>) -> HttpResponse {
+    if body.model != shared.model {
+        return HttpResponse::NotFound().json(json!({"error": {"message": "no such model"}}));
+    }
+    shared.texts.fetch_add(body.input.len(), Ordering::SeqCst);
+    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": vector(text)});
+    let data: Vec<_> = body.input.iter().enumerate().map(item).rev().collect();
+    HttpResponse::Ok().json(json!({"object": "list", "data": data, "model": body.model}))
 }
 
 fn vector(text: &str) -> Vec<f32> {
