@@ -21,6 +21,9 @@
 //! | `EMBEDDING_MODEL` | | for `openai` |
 //! | `OPENAI_API_KEY` | | for `openai` |
 //! | `EMBEDDING_THREADS` | one per core | of the built-in model |
+//! | `HISTORY_DAYS` | `90` | that superseded versions, deleted contexts and finished operations are kept |
+//! | `HISTORY_VERSIONS_MAX` | `10000` | superseded versions of one context that are kept |
+//! | `AUDIT_LOG_DAYS` | `365` | that the audit log is kept |
 //! | `WORKER_INLINE` | `true` | whether `serve` also embeds |
 //! | `BOOTSTRAP_API_KEY` | | an admin key of the default tenant |
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
@@ -37,7 +40,7 @@ use secrecy::SecretString;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
-    domain::ApiKey,
+    domain::{ApiKey, Retention},
     embedding::Provider,
     http::ServerOptions,
     store::ConnectOptions,
@@ -64,6 +67,7 @@ pub struct Config {
     pub database: Database,
     pub redis: Option<RedisOptions>,
     pub provider: Provider,
+    pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
     pub log: LogOptions,
@@ -93,6 +97,7 @@ impl Config {
             database: database(source)?,
             redis: redis(source)?,
             provider: provider(source)?,
+            retention: retention(source)?,
             worker_inline: source.parse("WORKER_INLINE", "`true` or `false`")?.unwrap_or(true),
             bootstrap_api_key: source
                 .text("BOOTSTRAP_API_KEY")?
@@ -125,6 +130,20 @@ fn metrics(source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
             source.refuse("METRICS_ADDR", "must be an address and a port, such as 127.0.0.1:9464, or `off`")
         }),
     }
+}
+
+fn retention(source: &Source) -> Result<Retention, ConfigError> {
+    let days = |name, default| Ok(Retention::days(source.parse_in(name, 1..=36_500, default)?));
+    Ok(Retention {
+        history: days("HISTORY_DAYS", Retention::HISTORY_DAYS_DEFAULT)?,
+        // Below a hundred no index would help to find what is too much.
+        versions_max: source.parse_in(
+            "HISTORY_VERSIONS_MAX",
+            100..=1_000_000,
+            Retention::VERSIONS_DEFAULT,
+        )?,
+        audit_log: days("AUDIT_LOG_DAYS", Retention::AUDIT_LOG_DAYS_DEFAULT)?,
+    })
 }
 
 fn cores(source: &Source, name: &'static str) -> Result<NonZeroUsize, ConfigError> {
@@ -325,6 +344,9 @@ mod tests {
             ("LOG_LEVEL", "loud=very=much"),
             ("LOG_FORMAT", "xml"),
             ("SHUTDOWN_GRACE_SECONDS", "601"),
+            ("HISTORY_DAYS", "0"),
+            ("HISTORY_VERSIONS_MAX", "99"),
+            ("AUDIT_LOG_DAYS", "36501"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && !error.contains("hunter2"), "{error}");

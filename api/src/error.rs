@@ -26,12 +26,34 @@ pub enum Code {
     InvalidApiKey,
     /// The key is valid but lacks the scope that the route needs.
     MissingScope,
-    /// No such context for this key's tenant.
+    /// The key is bound to one user, and the request names another.
+    UserNotAllowed,
+    /// Only those who operate the whole service may do this.
+    NotOperator,
+    /// No such context for this key.
     ContextNotFound,
+    /// The context has no such version, or not any more.
+    VersionNotFound,
+    /// No such operation for this key.
+    OperationNotFound,
+    /// No such API key in this key's tenant.
+    ApiKeyNotFound,
     /// No such route.
     RouteNotFound,
     /// The route exists, but not with this method.
     MethodNotAllowed,
+    /// Another context of the user has the key.
+    KeyConflict,
+    /// There is a tenant of this name.
+    TenantExists,
+    /// The operation is not in a state in which this could be done.
+    OperationConflict,
+    /// A request with this `Idempotency-Key` is under way.
+    IdempotencyKeyInFlight,
+    /// The `Idempotency-Key` belongs to another request.
+    IdempotencyKeyReused,
+    /// The context is not in the version that the request is meant for.
+    PreconditionFailed,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The text of one context is longer than the limit.
@@ -40,8 +62,12 @@ pub enum Code {
     UnsupportedMediaType,
     /// A vector's dimension is not that of the active embedding space, or it has no direction.
     InvalidVector,
+    /// A vector came before there was any embedding space that it could be of.
+    NoEmbeddingSpace,
     /// The database cannot be reached.
     DatabaseUnavailable,
+    /// Another write was in the way for too long.
+    DatabaseBusy,
     /// The request did not finish in the time that the service gives it.
     DeadlineExceeded,
     /// A defect of the service itself.
@@ -92,6 +118,12 @@ impl Error {
     pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, "The request has a field that is not acceptable.")
             .with_violation(pointer, detail)
+    }
+
+    /// A query parameter, header or part of the path that is wrong.
+    pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Code::InvalidParameter, "A parameter of the request is not acceptable.")
+            .with_violation(name, detail)
     }
 
     /// A defect of ours. The caller learns nothing but that; the log gets the cause.

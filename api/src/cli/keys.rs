@@ -6,8 +6,8 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{CommandResult, start};
 use crate::{
     config::{self, Source},
-    domain::{ApiKeyInfo, NewApiKey, Scope},
-    service::Keys,
+    domain::{ApiKeyInfo, Limit, NewApiKey, Scope, TenantId, UserId, limits::PAGE_LIMIT_MAX},
+    service::{Keys, Tenants},
 };
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,9 @@ pub(super) enum KeysCommand {
         /// What it may do: read, write, admin; all when left out
         #[arg(long = "scope", value_delimiter = ',')]
         scopes: Vec<String>,
+        /// The one user whose contexts it reaches; all of the tenant when left out
+        #[arg(long)]
+        user: Option<uuid::Uuid>,
         /// Days until it expires; never when left out
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         expires_in_days: Option<u16>,
@@ -42,22 +45,25 @@ pub(super) enum KeysCommand {
 
 pub(super) async fn run(source: &Source, command: KeysCommand) -> CommandResult {
     let store = start::open_store(&config::database(source)?).await?;
-    let keys = Keys::new(store.clone());
+    let (keys, tenants) = (Keys::new(store.clone()), Tenants::new(store.clone()));
     match command {
-        KeysCommand::Create { name, scopes, expires_in_days, tenant } => {
-            let scopes = if scopes.is_empty() { Scope::all() } else { parse_scopes(&scopes)? };
+        KeysCommand::Create { name, scopes, user, expires_in_days, tenant } => {
+            let scopes = match (scopes.as_slice(), user) {
+                ([], None) => Scope::all(),
+                ([], Some(_)) => vec![Scope::Read, Scope::Write],
+                (scopes, _) => parse_scopes(scopes)?,
+            };
             let expires_at = expires_in_days.map(|days| now() + Duration::days(days.into()));
-            let tenant = keys.find_tenant(&tenant).await?;
-            let key = keys.create(tenant, &NewApiKey::new(&name, scopes, expires_at)?).await?;
+            let tenant = tenants.find(&tenant).await?;
+            let new = NewApiKey::new(&name, scopes, user.map(UserId), expires_at)?;
+            let key = keys.create_for_operator(tenant, &new).await?;
             println!("{}", key.expose());
         }
-        KeysCommand::List { tenant } => list(&keys, &tenant).await?,
+        KeysCommand::List { tenant } => list(&keys, tenants.find(&tenant).await?).await?,
         KeysCommand::Revoke { key, tenant } => {
-            let tenant = keys.find_tenant(&tenant).await?;
-            match keys.revoke(tenant, &key).await? {
-                0 => return Err(format!("there is no key `{key}` that could be revoked").into()),
-                count => println!("Revoked {count} key(s)."),
-            }
+            let tenant = tenants.find(&tenant).await?;
+            keys.revoke_for_operator(tenant, &key).await?;
+            println!("Revoked. It stops working within a second.");
         }
     }
     store.close();
@@ -68,22 +74,31 @@ fn parse_scopes(scopes: &[String]) -> crate::error::Result<Vec<Scope>> {
     scopes.iter().map(|scope| scope.trim().parse()).collect()
 }
 
-async fn list(keys: &Keys, tenant: &str) -> CommandResult {
-    let tenant = keys.find_tenant(tenant).await?;
-    println!("{:<36}  {:<12}  {:<20}  {:<16}  {:<20}  NAME", "ID", "PREFIX", "STATE", "SCOPES", "CREATED");
-    for key in keys.list(tenant).await? {
-        let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
-        println!(
-            "{:<36}  {:<12}  {:<20}  {:<16}  {:<20}  {}",
-            key.id,
-            key.prefix,
-            state(&key),
-            scopes.join(","),
-            shown(key.created_at),
-            key.name
-        );
+async fn list(keys: &Keys, tenant: TenantId) -> CommandResult {
+    println!(
+        "{:<36}  {:<12}  {:<20}  {:<16}  {:<20}  {:<20}  NAME",
+        "ID", "PREFIX", "STATE", "SCOPES", "CREATED", "LAST USED"
+    );
+    let mut cursor = None;
+    loop {
+        let page = keys.list(tenant, Limit::new(Some(PAGE_LIMIT_MAX))?, cursor).await?;
+        for key in &page.data {
+            let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+            println!(
+                "{:<36}  {:<12}  {:<20}  {:<16}  {:<20}  {:<20}  {}{}",
+                key.id,
+                key.prefix,
+                state(key),
+                scopes.join(","),
+                shown(key.created_at),
+                key.last_used_at.map_or_else(|| "never".to_owned(), shown),
+                key.name,
+                key.user_id.map(|user| format!(" (user {user})")).unwrap_or_default()
+            );
+        }
+        let Some(next) = page.next_cursor else { return Ok(()) };
+        cursor = Some(next.parse()?);
     }
-    Ok(())
 }
 
 fn state(key: &ApiKeyInfo) -> String {

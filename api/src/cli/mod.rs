@@ -6,6 +6,7 @@ mod keys;
 mod migrate;
 mod serve;
 mod start;
+mod tenants;
 mod worker;
 
 use std::process::ExitCode;
@@ -48,6 +49,11 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeysCommand,
     },
+    /// Make and list tenants
+    Tenants {
+        #[command(subcommand)]
+        command: tenants::TenantsCommand,
+    },
     /// Load contexts from a file with one JSON object per line
     Import(import::ImportArguments),
     /// Print the OpenAPI document; needs no configuration
@@ -84,6 +90,7 @@ fn execute(command: Command) -> CommandResult {
             Command::Worker => worker::run(&source).await,
             Command::Migrate { check } => migrate::run(&source, check).await,
             Command::Keys { command } => keys::run(&source, command).await,
+            Command::Tenants { command } => tenants::run(&source, command).await,
             Command::Import(arguments) => import::run(&source, arguments).await,
             Command::Healthcheck => healthcheck::run(&source).await,
             Command::Openapi => Ok(()),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{CommandResult, start};
 use crate::{
     config::{Config, Source},
-    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope},
+    domain::{ApiKey, DEFAULT_TENANT, Limit, NewApiKey, Scope},
     http::{self, State},
     service::Service,
     telemetry, worker,
@@ -34,7 +34,10 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     if service.store().is_embedded() {
         tokio::spawn(worker::vacuum(service.clone(), stopped.clone()));
     }
-    let worker = config.worker_inline.then(|| tokio::spawn(worker::embed(service.clone(), stopped)));
+    let worker = config.worker_inline.then(|| {
+        tokio::spawn(worker::remove_outdated(service.clone(), config.retention, stopped.clone()));
+        tokio::spawn(worker::embed(service.clone(), stopped))
+    });
     let housekeeping = tokio::spawn(async move {
         // The histograms of the metrics grow until somebody drains them.
         loop {
@@ -94,11 +97,14 @@ fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, String> {
 
 /// A key for the one who starts the embedded default for the first time, and so has no other way in.
 async fn first_key(service: &Service) -> crate::error::Result<Option<ApiKey>> {
-    if !service.store().is_embedded() || !service.keys().list(DEFAULT_TENANT).await?.is_empty() {
+    let one = Limit::new(Some(1))?;
+    if !service.store().is_embedded()
+        || !service.keys().list(DEFAULT_TENANT, one, None).await?.data.is_empty()
+    {
         return Ok(None);
     }
-    let new = NewApiKey::new("first start", Scope::all(), None)?;
-    service.keys().create(DEFAULT_TENANT, &new).await.map(Some)
+    let new = NewApiKey::new("first start", Scope::all(), None, None)?;
+    service.keys().create_for_operator(DEFAULT_TENANT, &new).await.map(Some)
 }
 
 fn welcome(address: SocketAddr, key: &ApiKey) {

@@ -4,17 +4,21 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
+use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{TenantId, limits::API_KEY_NAME_CHARS_MAX};
+use super::{UserId, life::storable_time, limits::API_KEY_NAME_CHARS_MAX, names::bounded_name};
 use crate::error::{Code, Error, Result};
 
 /// What a key may do. `admin` does not include the others: a key names each scope that it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, EnumIter, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, EnumIter, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Scope {
@@ -113,6 +117,11 @@ impl ApiKeyHash {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Whether it is the stored hash `bytes`; takes as long when they differ early as when they differ late.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        self.0.as_slice().ct_eq(bytes).into()
+    }
 }
 
 impl fmt::Debug for ApiKeyHash {
@@ -126,65 +135,61 @@ impl fmt::Debug for ApiKeyHash {
 pub struct NewApiKey {
     pub name: String,
     pub scopes: Vec<Scope>,
+    /// The one user whose contexts it reaches; none for all of the tenant.
+    pub user_id: Option<UserId>,
     pub expires_at: Option<OffsetDateTime>,
 }
 
 impl NewApiKey {
     /// # Errors
-    /// [`Code::InvalidRequest`] for an empty or long name, or no scope.
-    pub fn new(name: &str, mut scopes: Vec<Scope>, expires_at: Option<OffsetDateTime>) -> Result<Self> {
-        let name = name.trim();
-        if name.is_empty() || name.chars().count() > API_KEY_NAME_CHARS_MAX || name.contains('\0') {
-            return Err(Error::invalid(
-                "/name",
-                format!("must have 1 to {API_KEY_NAME_CHARS_MAX} characters"),
-            ));
-        }
+    /// [`Code::InvalidRequest`] for an empty or long name, no scope, or an admin that is bound to a user.
+    pub fn new(
+        name: &str,
+        mut scopes: Vec<Scope>,
+        user_id: Option<UserId>,
+        expires_at: Option<OffsetDateTime>,
+    ) -> Result<Self> {
+        let name = bounded_name("/name", name.trim().to_owned(), API_KEY_NAME_CHARS_MAX)?;
         if scopes.is_empty() {
             return Err(Error::invalid("/scopes", "must name at least one of read, write and admin"));
         }
+        if user_id.is_some() && scopes.contains(&Scope::Admin) {
+            return Err(Error::invalid(
+                "/scopes",
+                "a key that is bound to a user cannot have `admin`, which reaches beyond any user",
+            ));
+        }
         scopes.sort_by_key(|scope| scope.as_str());
         scopes.dedup();
-        Ok(Self { name: name.to_owned(), scopes, expires_at })
+        let expires_at = expires_at.map(|at| storable_time("/expires_at", at)).transpose()?;
+        Ok(Self { name, scopes, user_id, expires_at })
     }
 }
 
 /// A key as it can be shown: everything but the secret.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "ApiKey")]
 pub struct ApiKeyInfo {
     pub id: Uuid,
     pub name: String,
+    /// The first characters of the secret, to tell keys apart.
     pub prefix: String,
     pub scopes: Vec<Scope>,
+    /// The one user whose contexts it reaches; null for all of the tenant.
+    #[schema(required, value_type = Option<Uuid>)]
+    pub user_id: Option<UserId>,
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
     pub expires_at: Option<OffsetDateTime>,
+    /// To the minute; null before the first use.
     #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
+    pub last_used_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
     pub revoked_at: Option<OffsetDateTime>,
-}
-
-/// Who is calling: a key that was verified, and the tenant it is bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    pub tenant: TenantId,
-    pub api_key: Uuid,
-    pub scopes: Vec<Scope>,
-}
-
-impl Principal {
-    /// # Errors
-    /// [`Code::MissingScope`] when the key does not have `scope`.
-    pub fn require(&self, scope: Scope) -> Result<()> {
-        if self.scopes.contains(&scope) {
-            Ok(())
-        } else {
-            Err(Error::new(
-                Code::MissingScope,
-                format!("This API key lacks the scope `{}`, which the route needs.", scope.as_str()),
-            ))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -215,13 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_needs_the_very_scope() {
-        let principal = Principal {
-            tenant: super::super::DEFAULT_TENANT,
-            api_key: Uuid::nil(),
-            scopes: vec![Scope::Admin],
-        };
-        assert!(principal.require(Scope::Admin).is_ok());
-        assert_eq!(principal.require(Scope::Read).unwrap_err().code, Code::MissingScope);
+    fn a_hash_matches_itself_alone() {
+        let (a, b) = (ApiKey::generate().unwrap().hash(), ApiKey::generate().unwrap().hash());
+        assert!(a.matches(a.as_bytes()));
+        assert!(!a.matches(b.as_bytes()) && !a.matches(&a.as_bytes()[..31]) && !a.matches(&[]));
+    }
+
+    #[test]
+    fn a_key_for_one_user_is_no_admin() {
+        let user = Some(UserId(Uuid::nil()));
+        assert!(NewApiKey::new("a", vec![Scope::Read, Scope::Write], user, None).is_ok());
+        assert!(NewApiKey::new("a", vec![Scope::Read, Scope::Admin], user, None).is_err());
+        assert!(NewApiKey::new("a", vec![], None, None).is_err());
+        assert!(NewApiKey::new(&"a".repeat(API_KEY_NAME_CHARS_MAX), Scope::all(), None, None).is_ok());
+        assert!(NewApiKey::new(&"a".repeat(API_KEY_NAME_CHARS_MAX + 1), Scope::all(), None, None).is_err());
     }
 }

@@ -18,6 +18,12 @@ macro_rules! uuid_id {
             }
         }
 
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
         impl FromStr for $name {
             type Err = uuid::Error;
 
@@ -39,6 +45,11 @@ uuid_id! {
 uuid_id! {
     /// A context; uuid v7 (RFC 9562), so that ids sort by creation time.
     ContextId
+}
+
+uuid_id! {
+    /// Long work; uuid v7.
+    OperationId
 }
 
 impl ContextId {

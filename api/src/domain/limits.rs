@@ -43,6 +43,16 @@ pub const CONTEXT_TYPES_MAX: usize = 20;
 pub const DIMENSIONS_MAX: usize = 4_000;
 /// Characters of an API key's name.
 pub const API_KEY_NAME_CHARS_MAX: usize = 100;
+/// Characters of a tenant's name.
+pub const TENANT_NAME_CHARS_MAX: usize = 100;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// How long the answer to a request with an `Idempotency-Key` is kept.
+pub const IDEMPOTENCY_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// Operations of one batch.
+pub const BATCH_OPERATIONS_MAX: usize = 1_000;
+/// Seconds for which the old secret of a rotated key may go on: a week.
+pub const ROTATION_OVERLAP_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// How long one request may take in all.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a search waits for its query's embedding before it goes on with keywords alone.

@@ -1,21 +1,49 @@
 //! What the service is about, parsed once at the edge. A value of these types is valid; nothing below re-validates.
 //! Imports `error` and nothing else of ours.
 
+mod actor;
 mod api_key;
+mod audit;
+mod batch;
 mod context;
+pub mod filter;
+mod idempotency;
 mod ids;
+mod input;
 mod json;
+mod life;
 pub mod limits;
+mod names;
+mod operation;
 mod page;
+mod parse;
+mod patch;
+mod precondition;
+mod retention;
 mod search;
+mod tenant;
 mod vector;
 
-pub use api_key::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Principal, Scope};
-pub use context::{Context, ContextKey, ContextType, EmbeddingStatus, Expiry, ListRequest, NewContext};
-pub use ids::{ContextId, DEFAULT_TENANT, SpaceId, TenantId, UserId};
+pub use actor::{Access, Actor, Principal};
+pub use api_key::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Scope};
+pub use audit::{Action, AuditEntry, AuditRequest};
+pub use batch::{BatchOperation, BatchResult, BatchResultKind, Subject};
+pub use context::{Context, ContextVersion, EmbeddingStatus, ListRequest, Selection};
+pub use filter::Filter;
+pub use idempotency::{Fingerprint, IdempotencyKey, IdempotentRequest, KeptAnswer};
+pub use ids::{ContextId, DEFAULT_TENANT, OperationId, SpaceId, TenantId, UserId};
+pub use input::{ContextInput, NewContext};
 pub use json::JsonDocument;
+pub use life::{Expiry, Validity, time_parameter};
+pub use names::{ContextKey, ContextType};
+pub use operation::{Operation, OperationKind, OperationStatus, OperationsRequest};
 pub use page::{Cursor, Limit, Page};
+pub use parse::from_json;
+pub use patch::ContextPatch;
+pub use precondition::Precondition;
+pub use retention::Retention;
 pub use search::{
     Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest, SearchResponse, SpaceInfo, rrf_score,
 };
+pub use tenant::{Tenant, TenantName};
 pub use vector::Vector;

@@ -6,10 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{
-    ContextId,
-    limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX},
-};
+use super::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 use crate::error::{Code, Error, Result};
 
 /// Rows of a page: 1 to [`PAGE_LIMIT_MAX`].
@@ -22,8 +19,7 @@ impl Limit {
     pub fn new(limit: Option<u32>) -> Result<Self> {
         match limit.unwrap_or(PAGE_LIMIT_DEFAULT) {
             limit @ 1..=PAGE_LIMIT_MAX => Ok(Self(limit)),
-            limit => Err(Error::new(Code::InvalidParameter, "A query parameter is out of range.")
-                .with_violation("limit", format!("must be 1 to {PAGE_LIMIT_MAX}, not {limit}"))),
+            limit => Err(Error::parameter("limit", format!("must be 1 to {PAGE_LIMIT_MAX}, not {limit}"))),
         }
     }
 
@@ -34,11 +30,32 @@ impl Limit {
 
 /// Where a page ended. Opaque to clients, so that what it holds may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor(pub ContextId);
+pub struct Cursor(Uuid);
+
+impl Cursor {
+    /// After the row of this id.
+    pub fn at(id: impl Into<Uuid>) -> Self {
+        Self(id.into())
+    }
+
+    /// After the row of this number.
+    pub fn at_number(number: i64) -> Self {
+        Self(Uuid::from_u128(u128::from(number.unsigned_abs())))
+    }
+
+    pub fn id(self) -> Uuid {
+        self.0
+    }
+
+    /// What [`Cursor::at_number`] was given.
+    pub fn number(self) -> i64 {
+        i64::try_from(self.0.as_u128()).unwrap_or(i64::MAX)
+    }
+}
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.0.as_bytes()))
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.as_bytes()))
     }
 }
 
@@ -50,7 +67,7 @@ impl FromStr for Cursor {
             .decode(text)
             .ok()
             .and_then(|bytes| Uuid::from_slice(&bytes).ok())
-            .map(|id| Self(ContextId(id)))
+            .map(Self)
             .ok_or_else(|| {
                 Error::new(Code::InvalidParameter, "The cursor is not one that this service gave out.")
                     .with_violation("cursor", "pass `next_cursor` of the page before, unchanged")
@@ -90,8 +107,10 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_the_round_trip_and_garbage_does_not() {
-        let cursor = Cursor(ContextId::generate());
+        let cursor = Cursor::at(Uuid::now_v7());
         assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        assert_eq!(Cursor::at_number(7).to_string().parse::<Cursor>().unwrap().number(), 7);
+        assert_eq!(cursor.number(), i64::MAX, "an id is no number of a row");
         for garbage in ["", "x", "!!!", "AAAA", "' or 1=1"] {
             assert_eq!(garbage.parse::<Cursor>().unwrap_err().code, Code::InvalidParameter);
         }
@@ -100,15 +119,15 @@ mod tests {
     #[test]
     fn only_an_overfull_page_has_a_next_one() {
         let limit = Limit::new(Some(2)).unwrap();
-        let cursor_of = |id: &ContextId| Cursor(*id);
-        let ids: Vec<_> = (0..3).map(|_| ContextId::generate()).collect();
+        let cursor_of = |id: &Uuid| Cursor::at(*id);
+        let ids: Vec<_> = (0..3).map(|_| Uuid::now_v7()).collect();
         let page = Page::from_overfetch(ids.clone(), limit, false, cursor_of);
         assert_eq!((page.data.len(), page.has_more), (2, true));
-        assert_eq!(page.next_cursor, Some(Cursor(ids[1]).to_string()));
+        assert_eq!(page.next_cursor, Some(Cursor::at(ids[1]).to_string()));
         let page = Page::from_overfetch(ids[..2].to_vec(), limit, false, cursor_of);
         assert_eq!((page.has_more, page.next_cursor), (false, None));
         let page = Page::from_overfetch(ids[..1].to_vec(), limit, true, cursor_of);
-        assert_eq!(page.next_cursor, Some(Cursor(ids[0]).to_string()), "cut short by its bytes");
+        assert_eq!(page.next_cursor, Some(Cursor::at(ids[0]).to_string()), "cut short by its bytes");
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl SearchRequest {
     ) -> Result<Self> {
         let query = match (query, vector) {
             (Some(text), None) => SearchQuery::Text(parse_text(text)?),
-            (None, Some(values)) if mode == Mode::Semantic => SearchQuery::Vector(Vector::new(values)?),
+            (None, Some(values)) if mode == Mode::Semantic => {
+                SearchQuery::Vector(Vector::new(values).map_err(|error| error.at("/vector"))?)
+            }
             (None, Some(_)) => {
                 return Err(Error::invalid("/mode", "a search by `vector` has no words; use `semantic`"));
             }

@@ -7,15 +7,18 @@ use crate::error::{Code, Error, Result};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vector(Vec<f32>);
 
+/// Rounding each number to its 11 significant bits changes the length by less.
+const HALF_PRECISION: f64 = 1.0 / 2048.0;
+
 impl Vector {
-    /// Normalises `values` to length one.
+    /// Normalises `values` to length one. What has it already, but for the rounding of half precision, stays as it is: an
+    /// embedding that was exported and comes back is the same to the last bit.
     ///
     /// # Errors
-    /// [`Code::InvalidVector`] when it is empty, too long, not finite, or zero.
+    /// [`Code::InvalidVector`] when it is empty, too long, not finite, or zero; the pointer is relative to the vector.
     pub fn new(mut values: Vec<f32>) -> Result<Self> {
         let invalid = |detail: String| {
-            Err(Error::new(Code::InvalidVector, "The vector is not usable.")
-                .with_violation("/vector", detail))
+            Err(Error::new(Code::InvalidVector, "The vector is not usable.").with_violation("", detail))
         };
         if values.is_empty() || values.len() > DIMENSIONS_MAX {
             return invalid(format!("must have 1 to {DIMENSIONS_MAX} numbers, not {}", values.len()));
@@ -28,8 +31,10 @@ impl Vector {
         if norm == 0.0 {
             return invalid("is zero, so it has no direction".to_owned());
         }
-        for value in &mut values {
-            *value = (f64::from(*value) / norm) as f32;
+        if (norm - 1.0).abs() > HALF_PRECISION {
+            for value in &mut values {
+                *value = (f64::from(*value) / norm) as f32;
+            }
         }
         Ok(Self(values))
     }

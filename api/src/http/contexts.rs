@@ -2,79 +2,29 @@
 
 use actix_web::{
     HttpResponse, delete, get,
-    http::header,
-    post,
+    http::{StatusCode, header},
+    patch, post, put,
     web::{self, Query},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
     State,
-    extract::{Body, Caller, Read, Write},
-    problem::{BodyProblems, Problem, ProblemDetails, Problems},
+    answers::{context_answer, page, send},
+    conditions::{Condition, KnownVersions, etag},
+    extract::{Body, Caller, RawBody, Read, Write},
+    problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
 };
 use crate::{
     domain::{
-        Context, ContextId, ContextKey, ContextType, Expiry, Limit, ListRequest, NewContext, Page, UserId,
+        Access, Context, ContextId, ContextInput, ContextPatch, ContextType, Filter, Limit, ListRequest,
+        Selection, UserId, time_parameter,
     },
     error::{Error, Result},
 };
-
-/// A context to be written.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "user_id": "0190d5a0-0000-7000-8000-000000000001",
-    "context_type": "note",
-    "key": "gnuchess",
-    "content": {"title": "GNU Chess", "body": "Plays a full game of chess against you."},
-    "metadata": {"source": "manual"}
-}))]
-pub struct CreateContext {
-    /// The end user that it belongs to.
-    user_id: Uuid,
-    /// Its kind, in your own words.
-    #[schema(min_length = 1, max_length = 50)]
-    context_type: String,
-    /// Your own name for it, unique per user. When it exists already, its context is updated.
-    #[schema(min_length = 1, max_length = 255, nullable)]
-    key: Option<String>,
-    /// Any JSON.
-    #[schema(value_type = Value)]
-    content: Box<RawValue>,
-    /// An object of at most 16 KiB.
-    #[schema(value_type = Option<Object>)]
-    metadata: Option<Box<RawValue>>,
-    /// What search reads, at most 256 KiB. Left out: every string in `content`, in the order sent.
-    #[schema(max_length = 262_144)]
-    text: Option<String>,
-    /// From when on it is not visible any more.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
-    /// The same, in seconds from now: up to ten years.
-    #[schema(minimum = 1, maximum = 316_224_000)]
-    ttl_seconds: Option<i64>,
-}
-
-impl TryFrom<CreateContext> for NewContext {
-    type Error = Error;
-
-    fn try_from(body: CreateContext) -> Result<Self> {
-        Self::new(
-            UserId(body.user_id),
-            ContextType::new(body.context_type)?,
-            body.key.map(ContextKey::new).transpose()?,
-            body.content,
-            body.metadata.filter(|raw| raw.get() != "null"),
-            body.text,
-            Expiry::new(body.expires_at, body.ttl_seconds)?,
-        )
-    }
-}
 
 /// Which contexts to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -82,8 +32,17 @@ impl TryFrom<CreateContext> for NewContext {
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     user_id: Option<Uuid>,
-    #[param(min_length = 1, max_length = 50)]
+    #[param(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
+    /// A filter as JSON, such as `{"metadata.source": "manual"}`; see the guide.
+    #[param(max_length = 8192)]
+    filter: Option<String>,
+    /// As it was then, as far back as history is kept.
+    #[param(format = DateTime)]
+    as_of: Option<String>,
+    /// Only what holds then, by `valid_from` and `valid_to`.
+    #[param(format = DateTime)]
+    valid_at: Option<String>,
     /// Contexts per page; 50 when left out.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
@@ -91,31 +50,114 @@ pub struct ListQuery {
     cursor: Option<String>,
 }
 
-/// One page of contexts, newest first.
-#[derive(Serialize, ToSchema)]
-pub struct ContextPage {
-    data: Vec<Context>,
-    /// Pass it as `cursor` to get the next page; null on the last one.
-    #[schema(required)]
-    next_cursor: Option<String>,
-    has_more: bool,
+impl ListQuery {
+    fn check(self, access: Access) -> Result<ListRequest> {
+        let filter = self.filter.map(|json| filter_of_parameter(&json)).transpose()?;
+        let selection = Selection {
+            user_id: access.confine(self.user_id.map(UserId))?,
+            context_type: self.context_type.map(ContextType::new).transpose()?,
+            filter,
+            as_of: self.as_of.map(|at| time_parameter("as_of", &at)).transpose()?,
+            valid_at: self.valid_at.map(|at| time_parameter("valid_at", &at)).transpose()?,
+        };
+        Ok(ListRequest {
+            selection: selection.check()?,
+            limit: Limit::new(self.limit)?,
+            cursor: self.cursor.map(|cursor| cursor.parse()).transpose()?,
+        })
+    }
 }
 
-impl From<Page<Context>> for ContextPage {
-    fn from(page: Page<Context>) -> Self {
-        Self { data: page.data, next_cursor: page.next_cursor, has_more: page.has_more }
+fn filter_of_parameter(json: &str) -> Result<Filter> {
+    let raw: &RawValue = serde_json::from_str(json)
+        .map_err(|error| Error::parameter("filter", format!("is not JSON: {error}")))?;
+    Filter::parse(raw).map_err(|error| error.at("/filter"))
+}
+
+/// What to count.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"filter": {"metadata.source": "manual"}}))]
+pub struct Count {
+    user_id: Option<Uuid>,
+    #[schema(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
+    context_type: Option<String>,
+    /// See the guide.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Box<RawValue>>,
+    /// As it was then, as far back as history is kept.
+    #[schema(format = DateTime)]
+    as_of: Option<String>,
+    /// Only what holds then, by `valid_from` and `valid_to`.
+    #[schema(format = DateTime)]
+    valid_at: Option<String>,
+}
+
+impl Count {
+    fn check(self, access: Access) -> Result<Selection> {
+        let filter = self.filter.filter(|raw| raw.get() != "null");
+        let time = |field, text: Option<String>| {
+            text.map(|text| {
+                time_parameter(field, &text)
+                    .map_err(|error| Error::invalid(field, error.violations[0].detail.clone()))
+            })
+            .transpose()
+        };
+        Selection {
+            user_id: access.confine(self.user_id.map(UserId))?,
+            context_type: self.context_type.map(ContextType::new).transpose()?,
+            filter: filter.map(|raw| Filter::parse(&raw).map_err(|error| error.at("/filter"))).transpose()?,
+            as_of: time("/as_of", self.as_of)?,
+            valid_at: time("/valid_at", self.valid_at)?,
+        }
+        .check()
     }
+}
+
+/// How many there are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Counted {
+    count: u64,
+}
+
+page! {
+    /// One page of contexts, newest first.
+    ContextPage of Context
+}
+
+/// When to look, and what to do.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GetQuery {
+    /// As it was then, as far back as history is kept.
+    #[param(format = DateTime)]
+    as_of: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteQuery {
+    /// Remove it for good, with its history, instead of hiding it; also what was deleted before.
+    #[serde(default)]
+    purge: bool,
 }
 
 /// Create a context, or update the one of its key
 ///
 /// When this answers, the context is stored and search finds it by its words. It is found by its meaning as soon as
-/// `embedding_status` is `ready`, usually within a second.
+/// `embedding_status` is `ready`, usually within a second. An update that changes nothing is none: the version stays.
 #[utoipa::path(
     tag = "contexts",
     operation_id = "create_context",
     security(("api_key" = ["write"])),
-    request_body = CreateContext,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same."),
+        ("If-Match" = Option<String>, Header, description = "Only if the context of this key is in this version."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no context of this key yet.")
+    ),
+    request_body = ContextInput,
     responses(
         (status = 201, description = "Created.", body = Context, headers(
             ("Location" = String, description = "Where the context is."),
@@ -123,36 +165,41 @@ impl From<Page<Context>> for ContextPage {
         )),
         (status = 200, description = "The key existed: updated, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        Problems,
-        BodyProblems
+        Problems, BodyProblems, WriteProblems, ConditionProblems
     )
 )]
 #[post("/v1/contexts")]
 pub async fn create_context(
     caller: Caller<Write>,
     state: web::Data<State>,
-    body: Body<CreateContext>,
+    condition: Condition,
+    body: Body<ContextInput>,
 ) -> Result<HttpResponse, Problem> {
-    let new = NewContext::try_from(body.0)?;
-    let written = state.service.create_context(caller.principal.tenant, &new).await?;
-    let mut response = if written.created { HttpResponse::Created() } else { HttpResponse::Ok() };
-    if written.created {
-        response.insert_header((header::LOCATION, format!("/v1/contexts/{}", written.context.id)));
-    }
-    Ok(response.insert_header(etag(&written.context)).json(&written.context))
+    let new = body.value.check()?;
+    let (actor, request) = (caller.actor(), body.idempotent.as_ref());
+    let answered = state.service.create_context(&actor, &new, &condition.0, request, |written| {
+        context_answer(if written.created { StatusCode::CREATED } else { StatusCode::OK }, &written.context)
+    });
+    Ok(send(answered.await?)?)
 }
 
 /// Get a context
+///
+/// Reading a context with `sliding_ttl_seconds` lets it live on.
 #[utoipa::path(
     tag = "contexts",
     operation_id = "get_context",
     security(("api_key" = ["read"])),
-    params(("id" = Uuid, Path, description = "The context's id.")),
+    params(
+        ("id" = Uuid, Path, description = "The context's id."),
+        GetQuery,
+        ("If-None-Match" = Option<String>, Header, description = "The versions that you have.")
+    ),
     responses(
         (status = 200, description = "The context.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        (status = 404, description = "No such context.", body = ProblemDetails, content_type = "application/problem+json"),
-        Problems
+        (status = 304, description = "You have it.", headers(("ETag" = String, description = "The context's version."))),
+        NotFoundProblem, Problems
     )
 )]
 #[get("/v1/contexts/{id}")]
@@ -160,9 +207,16 @@ pub async fn get_context(
     caller: Caller<Read>,
     state: web::Data<State>,
     id: web::Path<Uuid>,
+    query: Query<GetQuery>,
+    known: KnownVersions,
 ) -> Result<HttpResponse, Problem> {
-    let context = state.service.get_context(caller.principal.tenant, ContextId(*id)).await?;
-    Ok(HttpResponse::Ok().insert_header(etag(&context)).json(&context))
+    let as_of = query.into_inner().as_of.map(|at| time_parameter("as_of", &at)).transpose()?;
+    let context = state.service.get_context(caller.access(), ContextId(*id), as_of).await?;
+    let tag = (header::ETAG, etag(context.version));
+    if known.contain(context.version) {
+        return Ok(HttpResponse::NotModified().insert_header(tag).finish());
+    }
+    Ok(HttpResponse::Ok().insert_header(tag).json(&context))
 }
 
 /// List contexts, newest first
@@ -179,29 +233,113 @@ pub async fn list_contexts(
     state: web::Data<State>,
     query: Query<ListQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let query = query.into_inner();
-    let request = ListRequest {
-        user_id: query.user_id.map(UserId),
-        context_type: query.context_type.map(ContextType::new).transpose()?,
-        limit: Limit::new(query.limit)?,
-        cursor: query.cursor.map(|cursor| cursor.parse()).transpose()?,
-    };
-    let page = state.service.list_contexts(caller.principal.tenant, &request).await?;
+    let request = query.into_inner().check(caller.access())?;
+    let page = state.service.list_contexts(caller.access(), &request).await?;
     Ok(HttpResponse::Ok().json(ContextPage::from(page)))
+}
+
+/// Count contexts
+#[utoipa::path(
+    tag = "contexts",
+    operation_id = "count_contexts",
+    security(("api_key" = ["read"])),
+    request_body = Count,
+    responses((status = 200, description = "Exactly how many there are.", body = Counted), Problems, BodyProblems)
+)]
+#[post("/v1/contexts/count")]
+pub async fn count_contexts(
+    caller: Caller<Read>,
+    state: web::Data<State>,
+    body: Body<Count>,
+) -> Result<HttpResponse, Problem> {
+    let selection = body.value.check(caller.access())?;
+    let count = state.service.count_contexts(caller.access(), &selection).await?;
+    Ok(HttpResponse::Ok().json(Counted { count }))
+}
+
+/// Replace a context
+///
+/// What the body leaves out is gone; the user stays.
+#[utoipa::path(
+    tag = "contexts",
+    operation_id = "replace_context",
+    security(("api_key" = ["write"])),
+    params(
+        ("id" = Uuid, Path, description = "The context's id."),
+        ("If-Match" = Option<String>, Header, description = "Only if it is in this version.")
+    ),
+    request_body = ContextInput,
+    responses(
+        (status = 200, description = "Replaced, or left alone when nothing differs.", body = Context,
+         headers(("ETag" = String, description = "The context's version."))),
+        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+    )
+)]
+#[put("/v1/contexts/{id}")]
+pub async fn replace_context(
+    caller: Caller<Write>,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    condition: Condition,
+    body: Body<ContextInput>,
+) -> Result<HttpResponse, Problem> {
+    let new = body.value.check()?;
+    let context = state.service.replace_context(&caller.actor(), ContextId(*id), &new, &condition.0).await?;
+    Ok(send(context_answer(StatusCode::OK, &context)?)?)
+}
+
+/// Change some fields of a context
+///
+/// A JSON merge patch (RFC 7396) of the fields that a create takes: `null` removes a field or a member of `content` or
+/// `metadata`. When `content` changes and no `text` was ever given, the text is extracted anew.
+#[utoipa::path(
+    tag = "contexts",
+    operation_id = "patch_context",
+    security(("api_key" = ["write"])),
+    params(
+        ("id" = Uuid, Path, description = "The context's id."),
+        ("If-Match" = Option<String>, Header, description = "Only if it is in this version.")
+    ),
+    request_body(
+        content((Object = "application/merge-patch+json"), (Object = "application/json")),
+        description = "Fields to change.",
+        example = json!({"metadata": {"reviewed": true, "draft": null}})
+    ),
+    responses(
+        (status = 200, description = "Changed, or left alone when nothing differs.", body = Context,
+         headers(("ETag" = String, description = "The context's version."))),
+        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+    )
+)]
+#[patch("/v1/contexts/{id}")]
+pub async fn patch_context(
+    caller: Caller<Write>,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    condition: Condition,
+    body: RawBody,
+) -> Result<HttpResponse, Problem> {
+    let patch = ContextPatch::parse(&body.0)?;
+    let context = state.service.patch_context(&caller.actor(), ContextId(*id), &patch, &condition.0).await?;
+    Ok(send(context_answer(StatusCode::OK, &context)?)?)
 }
 
 /// Delete a context
 ///
-/// It is invisible at once, to reads and to search.
+/// It is invisible at once, to reads and to search, and can be restored as long as history is kept; with `purge` it is
+/// gone for good.
 #[utoipa::path(
     tag = "contexts",
     operation_id = "delete_context",
     security(("api_key" = ["write"])),
-    params(("id" = Uuid, Path, description = "The context's id.")),
+    params(
+        ("id" = Uuid, Path, description = "The context's id."),
+        DeleteQuery,
+        ("If-Match" = Option<String>, Header, description = "Only if it is in this version.")
+    ),
     responses(
         (status = 204, description = "Deleted."),
-        (status = 404, description = "No such context.", body = ProblemDetails, content_type = "application/problem+json"),
-        Problems
+        NotFoundProblem, Problems, ConditionProblems
     )
 )]
 #[delete("/v1/contexts/{id}")]
@@ -209,12 +347,9 @@ pub async fn delete_context(
     caller: Caller<Write>,
     state: web::Data<State>,
     id: web::Path<Uuid>,
+    query: Query<DeleteQuery>,
+    condition: Condition,
 ) -> Result<HttpResponse, Problem> {
-    state.service.delete_context(caller.principal.tenant, ContextId(*id)).await?;
+    state.service.delete_context(&caller.actor(), ContextId(*id), &condition.0, query.purge).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// RFC 9110, section 8.8.3: the version in quotes.
-fn etag(context: &Context) -> (header::HeaderName, String) {
-    (header::ETAG, format!("\"{}\"", context.version))
 }

@@ -1,19 +1,32 @@
 //! What handlers take: a caller with a scope, and a JSON body with errors that say where.
 
-use std::{future::Future, marker::PhantomData, pin::Pin};
+use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
-use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header, web};
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    dev::Payload,
+    http::header,
+    web::{self, Bytes},
+};
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
-use serde_path_to_error::Segment;
 
 use super::{State, problem::Problem};
 use crate::{
-    domain::{ApiKey, Principal, Scope, limits::BODY_BYTES_MAX},
+    domain::{
+        Access, Actor, ApiKey, Fingerprint, IdempotentRequest, Principal, Scope, from_json,
+        limits::BODY_BYTES_MAX,
+    },
     error::{Code, Error, Result},
 };
 
 type Extracting<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+
+/// Names one write, so that sending it again does not do it again.
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The id of a request, left for the handler by what is around it.
+#[derive(Clone)]
+pub(super) struct RequestId(pub Arc<str>);
 
 /// A scope as a type, so that a handler's signature says what it needs.
 pub(super) trait RequiredScope: 'static {
@@ -22,6 +35,7 @@ pub(super) trait RequiredScope: 'static {
 
 pub(super) struct Read;
 pub(super) struct Write;
+pub(super) struct Admin;
 
 impl RequiredScope for Read {
     const SCOPE: Scope = Scope::Read;
@@ -31,10 +45,25 @@ impl RequiredScope for Write {
     const SCOPE: Scope = Scope::Write;
 }
 
+impl RequiredScope for Admin {
+    const SCOPE: Scope = Scope::Admin;
+}
+
 /// Who is calling, with a key that has the scope `S`.
 pub(super) struct Caller<S> {
     pub principal: Principal,
+    request_id: Option<Arc<str>>,
     scope: PhantomData<S>,
+}
+
+impl<S> Caller<S> {
+    pub(super) fn access(&self) -> Access {
+        self.principal.access
+    }
+
+    pub(super) fn actor(&self) -> Actor {
+        self.principal.actor(self.request_id.clone())
+    }
 }
 
 impl<S: RequiredScope> FromRequest for Caller<S> {
@@ -43,12 +72,13 @@ impl<S: RequiredScope> FromRequest for Caller<S> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let state = request.app_data::<web::Data<State>>().cloned();
+        let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
         let key = bearer(request);
         Box::pin(async move {
             let state = state.ok_or_else(|| Error::internal("the application has no state"))?;
             let principal = state.service.keys().authenticate(&key?).await?;
             principal.require(S::SCOPE)?;
-            Ok(Self { principal, scope: PhantomData })
+            Ok(Self { principal, request_id, scope: PhantomData })
         })
     }
 }
@@ -65,26 +95,91 @@ fn bearer(request: &HttpRequest) -> Result<ApiKey> {
 }
 
 /// A JSON body.
-pub(super) struct Body<T>(pub T);
+pub(super) struct Body<T> {
+    pub value: T,
+    /// When the request names itself.
+    pub idempotent: Option<IdempotentRequest>,
+}
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Error = Problem;
     type Future = Extracting<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let head = check_head(request);
-        let payload = web::Payload::from_request(request, payload).into_inner();
+        let (head, request, bytes) = (check_head(request), request.clone(), read(request, payload));
         Box::pin(async move {
             head?;
-            let payload = payload.map_err(|error| Error::internal(error.to_string()))?;
-            let bytes = payload.to_bytes_limited(BODY_BYTES_MAX).await.map_err(|_| too_large())?.map_err(
-                |error| {
-                    Error::new(Code::InvalidJson, "The body ended too early.").with_source(error.to_string())
-                },
-            )?;
-            Ok(parse(&bytes).map(Self)?)
+            let bytes = bytes.await?;
+            Ok(Self { idempotent: idempotent(&request, &bytes)?, value: from_json(&bytes)? })
         })
     }
+}
+
+/// A JSON body that may be left out.
+pub(super) struct OptionalBody<T> {
+    pub value: T,
+    pub idempotent: Option<IdempotentRequest>,
+}
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = Problem;
+    type Future = Extracting<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (head, request, bytes) = (check_head(request), request.clone(), read(request, payload));
+        Box::pin(async move {
+            let bytes = bytes.await?;
+            let idempotent = idempotent(&request, &bytes)?;
+            if bytes.is_empty() {
+                return Ok(Self { value: T::default(), idempotent });
+            }
+            head?;
+            Ok(Self { value: from_json(&bytes)?, idempotent })
+        })
+    }
+}
+
+/// A body as it came; JSON by its declaration.
+pub(super) struct RawBody(pub Bytes);
+
+impl FromRequest for RawBody {
+    type Error = Problem;
+    type Future = Extracting<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (head, bytes) = (check_head(request), read(request, payload));
+        Box::pin(async move {
+            head?;
+            Ok(Self(bytes.await?))
+        })
+    }
+}
+
+fn read(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result<Bytes>> + use<> {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let payload = web::Payload::from_request(request, payload).into_inner();
+    async move {
+        // Said before a byte is read.
+        if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+            return Err(too_large());
+        }
+        let payload = payload.map_err(|error| Error::internal(error.to_string()))?;
+        payload.to_bytes_limited(BODY_BYTES_MAX).await.map_err(|_| too_large())?.map_err(|error| {
+            Error::new(Code::InvalidJson, "The body ended too early.").with_source(error.to_string())
+        })
+    }
+}
+
+/// The name that the request has given itself, with all that it asks for.
+fn idempotent(request: &HttpRequest, body: &[u8]) -> Result<Option<IdempotentRequest>> {
+    let Some(key) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    // What is no ASCII is refused like any other key that is not acceptable.
+    let key = key.to_str().unwrap_or_default().parse()?;
+    let (path, query) = (request.path(), request.query_string());
+    let fingerprint =
+        Fingerprint::of([request.method().as_str().as_bytes(), path.as_bytes(), query.as_bytes(), body]);
+    Ok(Some(IdempotentRequest { key, fingerprint }))
 }
 
 fn check_head(request: &HttpRequest) -> Result<()> {
@@ -98,92 +193,9 @@ fn check_head(request: &HttpRequest) -> Result<()> {
             "Send the body with `Content-Type: application/json`.",
         ));
     }
-    let length =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-    // Said before a byte is read.
-    if length.is_some_and(|length| length > BODY_BYTES_MAX) { Err(too_large()) } else { Ok(()) }
+    Ok(())
 }
 
 fn too_large() -> Error {
     Error::new(Code::BodyTooLarge, format!("The body is larger than {BODY_BYTES_MAX} bytes."))
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    if bytes.is_empty() {
-        return Err(Error::new(Code::InvalidJson, "The body is empty; send a JSON object."));
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
-        let error = error.into_inner();
-        match error.classify() {
-            Category::Data => Error::invalid(pointer, sentence(&error)),
-            _ => not_json(&error),
-        }
-    })?;
-    deserializer.end().map_err(|error| not_json(&error))?;
-    Ok(value)
-}
-
-fn not_json(error: &serde_json::Error) -> Error {
-    Error::new(Code::InvalidJson, format!("The body is not JSON: {error}."))
-}
-
-/// The parser's words without the position, which the pointer gives better.
-fn sentence(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
-
-/// RFC 6901.
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
-            Segment::Enum { .. } | Segment::Unknown => None,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only whether it parses matters")]
-    struct Sample {
-        name: String,
-        numbers: Vec<u8>,
-    }
-
-    #[test]
-    fn errors_say_where() {
-        for (body, code, pointer) in [
-            ("", Code::InvalidJson, None),
-            ("{", Code::InvalidJson, None),
-            ("nonsense", Code::InvalidJson, None),
-            (r#"{"name":"a","numbers":[1]} x"#, Code::InvalidJson, None),
-            ("[]", Code::InvalidRequest, Some("")),
-            (r#"{"name":"a","numbers":[1,"2"]}"#, Code::InvalidRequest, Some("/numbers/1")),
-            (r#"{"name":"a","numbers":[300]}"#, Code::InvalidRequest, Some("/numbers/0")),
-            (r#"{"name":"a"}"#, Code::InvalidRequest, Some("")),
-            (r#"{"name":"a","numbers":[],"other":1}"#, Code::InvalidRequest, Some("/other")),
-        ] {
-            let error = parse::<Sample>(body.as_bytes()).unwrap_err();
-            assert_eq!(error.code, code, "{body}");
-            assert_eq!(error.violations.first().map(|v| v.pointer.as_str()), pointer, "{body}: {error}");
-        }
-        assert!(parse::<Sample>(br#"{"name":"a","numbers":[1]}"#).is_ok());
-        assert_eq!(
-            parse::<Sample>(b"{\"name\":\"\xff\",\"numbers\":[]}").unwrap_err().code,
-            Code::InvalidJson
-        );
-    }
 }

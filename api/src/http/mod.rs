@@ -1,13 +1,20 @@
 //! HTTP: routes, what they accept and what they answer. Knows neither SQL nor providers. Imports `service`, `domain`
 //! and `error`.
 
+mod answers;
+mod api_keys;
+mod audit;
+mod batch;
+mod conditions;
 mod contexts;
 mod extract;
 mod health;
+mod history;
 mod observe;
 mod openapi;
 mod problem;
 mod search;
+mod tenants;
 
 use std::{
     net::TcpListener,
@@ -100,9 +107,22 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
     config
         .service(contexts::create_context)
         .service(contexts::list_contexts)
+        .service(contexts::count_contexts)
+        .service(batch::write_batch)
         .service(search::search_contexts)
         .service(contexts::get_context)
+        .service(contexts::replace_context)
+        .service(contexts::patch_context)
         .service(contexts::delete_context)
+        .service(history::list_versions)
+        .service(history::restore_context)
+        .service(api_keys::create_api_key)
+        .service(api_keys::list_api_keys)
+        .service(api_keys::rotate_api_key)
+        .service(api_keys::revoke_api_key)
+        .service(tenants::create_tenant)
+        .service(tenants::list_tenants)
+        .service(audit::list_audit_log)
         .service(health::get_health)
         .service(health::get_liveness)
         .service(health::get_readiness)

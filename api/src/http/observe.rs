@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use actix_web::{
-    HttpResponse,
+    HttpMessage, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     get,
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::{
     State,
+    extract::RequestId,
     problem::{Problem, REQUEST_ID},
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) async fn observe(
     let started = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
+    request.extensions_mut().insert(RequestId(id.as_str().into()));
     let span = tracing::info_span!("http.request", request.id = %id);
     let handled = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone());
     let response = match tokio::time::timeout(REQUEST_DEADLINE, handled).await {

@@ -26,6 +26,9 @@ use crate::error::{Code, Error};
     servers((url = "/", description = "The server that this document was fetched from.")),
     tags(
         (name = "contexts", description = "Storing contexts and getting them back."),
+        (name = "api-keys", description = "Who may come in. For keys with the scope `admin`."),
+        (name = "tenants", description = "Who owns everything else. For operators."),
+        (name = "audit", description = "Who did what. For keys with the scope `admin`."),
         (name = "search", description = "Finding contexts by meaning and by words."),
         (name = "health", description = "How the service is."),
         (name = "meta", description = "The service about itself."),

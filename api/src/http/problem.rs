@@ -61,6 +61,20 @@ pub struct ProblemDetails {
     request_id: Option<String>,
 }
 
+impl ProblemDetails {
+    pub(super) fn of(error: &Error, request_id: Option<&str>) -> Self {
+        Self {
+            kind: format!("/errors/{}", error.code),
+            title: title(error.code),
+            status: status(error.code).as_u16(),
+            detail: error.detail.clone().into_owned(),
+            code: error.code.as_str(),
+            errors: error.violations.iter().map(FieldProblem::from).collect(),
+            request_id: request_id.map(str::to_owned),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldProblem {
     /// JSON pointer (RFC 6901) into the body, or the name of a query parameter.
@@ -107,18 +121,70 @@ pub(super) enum BodyProblems {
     NotJson(#[to_schema] ProblemDetails),
 }
 
+/// What a route that names something may answer.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub(super) enum NotFoundProblem {
+    /// There is none that this key can reach.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] ProblemDetails),
+}
+
+/// What a route may answer that writes contexts.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub(super) enum WriteProblems {
+    /// The key belongs to another context, or the same request is under way.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(#[to_schema] ProblemDetails),
+    /// The embedding is not of the active space, or the idempotency key belongs to another request.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(#[to_schema] ProblemDetails),
+}
+
+/// What a route may answer that takes an `Idempotency-Key`.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub(super) enum IdempotencyProblems {
+    /// It exists already, or the same request is under way.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(#[to_schema] ProblemDetails),
+    /// The idempotency key belongs to another request.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(#[to_schema] ProblemDetails),
+}
+
+/// What a route may answer that takes `If-Match`.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub(super) enum ConditionProblems {
+    /// The context is not in the version that the request is meant for.
+    #[response(status = 412, content_type = "application/problem+json")]
+    PreconditionFailed(#[to_schema] ProblemDetails),
+}
+
 /// The status of a code.
 pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidJson | Code::InvalidRequest | Code::InvalidParameter => StatusCode::BAD_REQUEST,
         Code::MissingApiKey | Code::InvalidApiKey => StatusCode::UNAUTHORIZED,
-        Code::MissingScope => StatusCode::FORBIDDEN,
-        Code::ContextNotFound | Code::RouteNotFound => StatusCode::NOT_FOUND,
+        Code::MissingScope | Code::UserNotAllowed | Code::NotOperator => StatusCode::FORBIDDEN,
+        Code::ContextNotFound
+        | Code::VersionNotFound
+        | Code::OperationNotFound
+        | Code::ApiKeyNotFound
+        | Code::RouteNotFound => StatusCode::NOT_FOUND,
+        Code::KeyConflict | Code::TenantExists | Code::OperationConflict | Code::IdempotencyKeyInFlight => {
+            StatusCode::CONFLICT
+        }
+        Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::BodyTooLarge | Code::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::InvalidVector => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::DatabaseUnavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
+        Code::InvalidVector | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::NoEmbeddingSpace | Code::DatabaseUnavailable | Code::DatabaseBusy | Code::DeadlineExceeded => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -132,14 +198,27 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::MissingApiKey => "No API key",
         Code::InvalidApiKey => "Unknown API key",
         Code::MissingScope => "The API key lacks a scope",
+        Code::UserNotAllowed => "The API key is bound to another user",
+        Code::NotOperator => "Only operators may do this",
         Code::ContextNotFound => "No such context",
+        Code::VersionNotFound => "No such version",
+        Code::OperationNotFound => "No such operation",
+        Code::ApiKeyNotFound => "No such API key",
         Code::RouteNotFound => "No such route",
         Code::MethodNotAllowed => "Wrong method",
+        Code::KeyConflict => "The key belongs to another context",
+        Code::TenantExists => "The name of the tenant is taken",
+        Code::OperationConflict => "The operation is in another state",
+        Code::IdempotencyKeyInFlight => "The same request is under way",
+        Code::IdempotencyKeyReused => "The idempotency key belongs to another request",
+        Code::PreconditionFailed => "The context has changed",
         Code::BodyTooLarge => "The body is too large",
         Code::TextTooLong => "The text is too long",
         Code::UnsupportedMediaType => "Not JSON",
         Code::InvalidVector => "The vector is not usable",
+        Code::NoEmbeddingSpace => "No embedding space yet",
         Code::DatabaseUnavailable => "The database is away",
+        Code::DatabaseBusy => "Another write is in the way",
         Code::DeadlineExceeded => "Out of time",
         Code::Internal => "The service failed",
     }
@@ -175,15 +254,7 @@ impl Problem {
         if let Some(id) = request_id {
             response.insert_header((REQUEST_ID, id));
         }
-        let details = ProblemDetails {
-            kind: format!("/errors/{}", error.code),
-            title: title(error.code),
-            status: status.as_u16(),
-            detail: error.detail.clone().into_owned(),
-            code: error.code.as_str(),
-            errors: error.violations.iter().map(FieldProblem::from).collect(),
-            request_id: request_id.map(str::to_owned),
-        };
+        let details = ProblemDetails::of(error, request_id);
         // Strings and numbers always serialise.
         response.body(serde_json::to_vec(&details).unwrap_or_default())
     }

@@ -77,7 +77,7 @@ pub async fn search_contexts(
     state: web::Data<State>,
     body: Body<Search>,
 ) -> Result<HttpResponse, Problem> {
-    let request = SearchRequest::try_from(body.0)?;
-    let response = state.service.search(caller.principal.tenant, &request).await?;
+    let request = SearchRequest::try_from(body.value)?;
+    let response = state.service.search(caller.access(), &request).await?;
     Ok(HttpResponse::Ok().json(response))
 }

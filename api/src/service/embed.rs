@@ -75,7 +75,7 @@ impl Service {
 
     /// The space of the provider's model: the active one, or the first one, made now. None while the provider is away
     /// or its model is another than that of the active space.
-    async fn space_to_write(&self) -> Result<Option<SpaceInfo>> {
+    pub(super) async fn space_to_write(&self) -> Result<Option<SpaceInfo>> {
         let ProviderState::Up(model) = self.provider_state() else { return Ok(None) };
         let space = if let Some(space) = self.active_space().await? {
             space

@@ -3,22 +3,42 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::future::Cache as Local;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
+use super::{
+    Once,
+    unit::{in_unit, once},
+};
 use crate::{
-    domain::{ApiKey, ApiKeyHash, ApiKeyInfo, DEFAULT_TENANT, NewApiKey, Principal, Scope, TenantId},
+    domain::{
+        Action, Actor, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, DEFAULT_TENANT, IdempotentRequest, KeptAnswer,
+        Limit, NewApiKey, Page, Principal, Scope, TenantId,
+    },
     error::{Code, Error, Result},
-    store::Store,
+    store::{FoundKey, Store, Unit},
 };
 
 /// How long a verified key is trusted without asking again: the longest time that a revoked key still works.
-const VERIFIED_TTL: Duration = Duration::from_secs(1);
+const VERIFIED_TTL: Duration = Duration::from_millis(900);
 const VERIFIED_MAX: u64 = 10_000;
+/// How often the last use of a key is written down.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// API keys. Needs the database alone, neither a model nor a cache server. Cheap to clone.
 #[derive(Clone)]
 pub struct Keys {
     store: Store,
     verified: Local<ApiKeyHash, Principal>,
+    /// Keys whose use was written down lately.
+    touched: Local<Uuid, ()>,
+}
+
+/// A key that was just made. Its secret is shown once and then known to its owner alone.
+#[derive(Debug)]
+pub struct NewKey {
+    pub info: ApiKeyInfo,
+    pub secret: ApiKey,
 }
 
 impl Keys {
@@ -26,6 +46,7 @@ impl Keys {
         Self {
             store,
             verified: Local::builder().max_capacity(VERIFIED_MAX).time_to_live(VERIFIED_TTL).build(),
+            touched: Local::builder().max_capacity(VERIFIED_MAX).time_to_live(TOUCH_EVERY).build(),
         }
     }
 
@@ -39,14 +60,7 @@ impl Keys {
             return Ok(principal);
         }
         // On the heap: this way is rare, and its future large.
-        let find = Box::pin(async {
-            self.store.find_principal(hash).await?.ok_or_else(|| {
-                Error::new(
-                    Code::InvalidApiKey,
-                    "This API key is not known here; it may have been revoked or have expired.",
-                )
-            })
-        });
+        let find = Box::pin(self.find(hash));
         // Those who asked at the same time share one error; each gets its own copy of what may be shown.
         Box::pin(self.verified.try_get_with(hash, find)).await.map_err(|shared: Arc<Error>| {
             let mut error = Error::new(shared.code, shared.detail.clone()).with_source(shared.clone());
@@ -55,14 +69,117 @@ impl Keys {
         })
     }
 
-    /// Makes a key and keeps its hash. The returned secret is shown once and then known to its owner alone.
+    async fn find(&self, hash: ApiKeyHash) -> Result<Principal> {
+        let FoundKey { principal, last_used_at } =
+            self.store.find_principal(hash).await?.ok_or_else(|| {
+                Error::new(
+                    Code::InvalidApiKey,
+                    "This API key is not known here; it may have been revoked or have expired.",
+                )
+            })?;
+        self.touch(&principal, last_used_at).await;
+        Ok(principal)
+    }
+
+    /// Has the use of a key written down, beside the request: it would be a pity to fail for it.
+    async fn touch(&self, principal: &Principal, last_used_at: Option<OffsetDateTime>) {
+        let id = principal.api_key;
+        if self.touched.contains_key(&id) {
+            return;
+        }
+        self.touched.insert(id, ()).await;
+        let (store, tenant) = (self.store.clone(), principal.access.tenant);
+        tokio::spawn(async move {
+            if let Err(error) = store.touch_api_key(tenant, id).await {
+                tracing::debug!(%error, ?last_used_at, "the use of an API key was not written down");
+            }
+        });
+    }
+
+    /// Makes a key in `actor`'s tenant and keeps its hash.
+    ///
+    /// # Errors
+    /// What `Idempotency-Key` brings; [`Code::DatabaseUnavailable`].
+    pub async fn create(
+        &self,
+        actor: &Actor,
+        new: &NewApiKey,
+        request: Option<&IdempotentRequest>,
+        kept: impl Fn(&NewKey) -> Result<KeptAnswer>,
+    ) -> Result<Once<NewKey>> {
+        once(&self.store, actor, request, kept, async |unit: &mut Unit| {
+            let secret = ApiKey::generate()?;
+            let info = unit.insert_api_key(&secret, new).await?;
+            unit.log(actor, Action::CreateApiKey, info.id).await?;
+            Ok(NewKey { info, secret })
+        })
+        .await
+    }
+
+    /// As [`Keys::create`], for a command: nobody sends it again.
     ///
     /// # Errors
     /// [`Code::DatabaseUnavailable`].
-    pub async fn create(&self, tenant: TenantId, new: &NewApiKey) -> Result<ApiKey> {
-        let key = ApiKey::generate()?;
-        self.store.insert_api_key(tenant, &key, new).await?;
-        Ok(key)
+    pub async fn create_for_operator(&self, tenant: TenantId, new: &NewApiKey) -> Result<ApiKey> {
+        let actor = Actor::operator(tenant);
+        let nothing_to_keep = |_: &NewKey| Ok(KeptAnswer::nothing());
+        match self.create(&actor, new, None, nothing_to_keep).await? {
+            Once::Now(key, _) => Ok(key.secret),
+            Once::Before(_) => Err(Error::internal("a command was answered from memory")),
+        }
+    }
+
+    /// Makes a new secret with the same rights. The old one works for `overlap_seconds` more.
+    ///
+    /// # Errors
+    /// [`Code::ApiKeyNotFound`]; what `Idempotency-Key` brings; [`Code::DatabaseUnavailable`].
+    pub async fn rotate(
+        &self,
+        actor: &Actor,
+        id: Uuid,
+        overlap_seconds: u32,
+        request: Option<&IdempotentRequest>,
+        kept: impl Fn(&NewKey) -> Result<KeptAnswer>,
+    ) -> Result<Once<NewKey>> {
+        once(&self.store, actor, request, kept, async |unit: &mut Unit| {
+            let old = unit.lock_api_key(id).await?.ok_or_else(no_key)?;
+            let secret = ApiKey::generate()?;
+            let new = NewApiKey::new(&old.name, old.scopes, old.user_id, old.expires_at)?;
+            let info = unit.insert_api_key(&secret, &new).await?;
+            unit.end_api_key(id, overlap_seconds).await?;
+            unit.log(actor, Action::RotateApiKey, id).await?;
+            unit.log(actor, Action::CreateApiKey, info.id).await?;
+            Ok(NewKey { info, secret })
+        })
+        .await
+    }
+
+    /// # Errors
+    /// [`Code::ApiKeyNotFound`] when there is none or it was revoked before; [`Code::DatabaseUnavailable`].
+    pub async fn revoke(&self, actor: &Actor, id: Uuid) -> Result<()> {
+        in_unit(&self.store, actor.access, async |unit: &mut Unit| {
+            if !unit.end_api_key(id, 0).await? {
+                return Err(no_key());
+            }
+            unit.log(actor, Action::RevokeApiKey, id).await
+        })
+        .await
+    }
+
+    /// Revokes the one key with this prefix or id.
+    ///
+    /// # Errors
+    /// [`Code::ApiKeyNotFound`]; [`Code::InvalidRequest`] when several keys begin so.
+    pub async fn revoke_for_operator(&self, tenant: TenantId, prefix_or_id: &str) -> Result<()> {
+        let id = match prefix_or_id.parse() {
+            Ok(id) => id,
+            Err(_) => match self.store.find_api_keys_by_prefix(tenant, prefix_or_id).await?.as_slice() {
+                [] => return Err(no_key()),
+                [id] => *id,
+                _ => return Err(Error::invalid("/prefix", "several keys begin so; name the key by its id")),
+            },
+        };
+        self.revoke(&Actor::operator(tenant), id).await
     }
 
     /// Lets `key`, which the operator chose, in as an admin of the default tenant. May be called at every start.
@@ -70,30 +187,25 @@ impl Keys {
     /// # Errors
     /// [`Code::DatabaseUnavailable`].
     pub async fn ensure_bootstrap(&self, key: &ApiKey) -> Result<()> {
-        let new = NewApiKey::new("bootstrap", Scope::all(), None)?;
-        self.store.insert_api_key(DEFAULT_TENANT, key, &new).await
+        let new = NewApiKey::new("bootstrap", Scope::all(), None, None)?;
+        self.store.ensure_api_key(DEFAULT_TENANT, key, &new).await
     }
 
-    /// # Errors
-    /// [`Code::DatabaseUnavailable`].
-    pub async fn list(&self, tenant: TenantId) -> Result<Vec<ApiKeyInfo>> {
-        self.store.list_api_keys(tenant).await
-    }
-
-    /// Revokes the keys with this prefix or id; answers how many it was.
+    /// Newest first.
     ///
     /// # Errors
     /// [`Code::DatabaseUnavailable`].
-    pub async fn revoke(&self, tenant: TenantId, prefix_or_id: &str) -> Result<u64> {
-        self.store.revoke_api_key(tenant, prefix_or_id).await
+    pub async fn list(
+        &self,
+        tenant: TenantId,
+        limit: Limit,
+        cursor: Option<Cursor>,
+    ) -> Result<Page<ApiKeyInfo>> {
+        let rows = self.store.list_api_keys(tenant, limit, cursor).await?;
+        Ok(Page::from_overfetch(rows, limit, false, |key| Cursor::at(key.id)))
     }
+}
 
-    /// # Errors
-    /// [`Code::InvalidRequest`] when no tenant has this name.
-    pub async fn find_tenant(&self, name: &str) -> Result<TenantId> {
-        self.store
-            .find_tenant(name)
-            .await?
-            .ok_or_else(|| Error::invalid("/tenant", format!("there is no tenant named `{name}`")))
-    }
+fn no_key() -> Error {
+    Error::new(Code::ApiKeyNotFound, "There is no such API key that is still valid.")
 }

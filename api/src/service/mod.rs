@@ -1,13 +1,19 @@
 //! What the product does, in terms of the domain. Knows no HTTP and no SQL. Imports `store`, `embedding`, `cache`,
 //! `domain` and `error`.
 
+mod audit;
+mod batch;
 mod chunking;
 mod contexts;
 mod embed;
 mod health;
+mod history;
 mod keys;
 mod provider;
 mod search;
+mod tenants;
+mod unit;
+mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +21,13 @@ use moka::future::Cache as Local;
 use tokio::sync::Notify;
 
 pub use self::{
+    batch::BatchResults,
     embed::Round,
     health::{Check, CheckStatus, Health},
-    keys::Keys,
+    keys::{Keys, NewKey},
     provider::ProviderState,
+    tenants::Tenants,
+    unit::Once,
 };
 use crate::{cache::Cache, domain::SpaceInfo, embedding::Embedder, error::Result, store::Store};
 
@@ -34,6 +43,7 @@ pub struct Service {
     provider: Arc<provider::Watch>,
     query_breaker: Arc<provider::Breaker>,
     keys: Keys,
+    tenants: Tenants,
     space: Local<(), SpaceInfo>,
     /// Wakes the worker of this process when there is something to embed.
     pending: Arc<Notify>,
@@ -41,7 +51,7 @@ pub struct Service {
 
 impl Service {
     pub fn new(store: Store, cache: Cache, embedder: Arc<dyn Embedder>) -> Self {
-        let keys = Keys::new(store.clone());
+        let (keys, tenants) = (Keys::new(store.clone()), Tenants::new(store.clone()));
         Self {
             store,
             cache,
@@ -49,6 +59,7 @@ impl Service {
             provider: Arc::default(),
             query_breaker: Arc::default(),
             keys,
+            tenants,
             space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
             pending: Arc::default(),
         }
@@ -60,6 +71,10 @@ impl Service {
 
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
     }
 
     /// Tidies the database in process; a server tidies itself.

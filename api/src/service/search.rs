@@ -8,8 +8,8 @@ use std::{
 use super::{ProviderState, Service};
 use crate::{
     domain::{
-        Context, ContextId, Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest, SearchResponse,
-        SpaceInfo, TenantId, Vector, limits::QUERY_EMBEDDING_DEADLINE, rrf_score,
+        Access, Context, ContextId, Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest,
+        SearchResponse, SpaceInfo, TenantId, Vector, limits::QUERY_EMBEDDING_DEADLINE, rrf_score,
     },
     embedding::{EmbedError, Purpose},
     error::{Code, Error, Result},
@@ -38,11 +38,13 @@ struct SemanticLeg {
 
 impl Service {
     /// # Errors
-    /// [`Code::InvalidVector`] when a given vector is not of the active space's dimension;
+    /// [`Code::InvalidVector`] when a given vector is not of the active space's dimension; [`Code::UserNotAllowed`];
     /// [`Code::DatabaseUnavailable`].
-    pub async fn search(&self, tenant: TenantId, request: &SearchRequest) -> Result<SearchResponse> {
+    pub async fn search(&self, access: Access, request: &SearchRequest) -> Result<SearchResponse> {
         let started = Instant::now();
-        let scope = Scope { user_id: request.user_id, context_types: request.context_types.clone() };
+        let tenant = access.tenant;
+        let scope =
+            Scope { user_id: access.confine(request.user_id)?, context_types: request.context_types.clone() };
         let wanted = request.limit as usize;
         let depth = if request.mode == Mode::Hybrid { wanted.max(FUSION_DEPTH_MIN) } else { wanted };
         let mut degraded = Vec::new();
@@ -73,7 +75,8 @@ impl Service {
             (None, None) => Vec::new(),
         };
         hits.truncate(wanted);
-        let (data, cut) = self.with_contexts(tenant, hits).await?;
+        let (mut data, cut) = self.with_contexts(tenant, hits).await?;
+        self.extend_life(access, data.iter_mut().map(|hit| &mut hit.context)).await?;
         complete &= !cut;
         record(request.mode, plan, &degraded);
         let took_ms = started.elapsed().as_secs_f64() * 1000.0;

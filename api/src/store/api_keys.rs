@@ -1,107 +1,232 @@
-//! Keys, and the way from a presented key to its tenant.
+//! API keys. Of a secret only the hash is ever here.
 
 use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, Unit, pool::Connection};
 use crate::{
-    domain::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Principal, Scope, TenantId},
+    domain::{
+        Access, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, Limit, NewApiKey, Principal, Scope, TenantId, UserId,
+    },
     error::{Error, Result},
 };
 
+/// A key that was found by its hash.
+#[derive(Debug)]
+pub struct FoundKey {
+    pub principal: Principal,
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+/// The columns of an [`ApiKeyInfo`].
+macro_rules! columns {
+    () => {
+        "id, name, prefix, scopes, user_id, created_at, expires_at, last_used_at, revoked_at"
+    };
+}
+
 impl Store {
-    /// Who presents a key of this hash; none when it is unknown, revoked or expired.
+    /// Whose key this is; none when it is unknown, revoked or expired. The one question that comes before there is a
+    /// tenant.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn find_principal(&self, hash: ApiKeyHash) -> Result<Option<Principal>> {
+    pub async fn find_principal(&self, hash: ApiKeyHash) -> Result<Option<FoundKey>> {
         let mut connection = self.connection().await?;
-        let result = sqlx::query("select tenant_id, id, scopes from find_api_key($1)")
-            .bind(hash.as_bytes())
-            .fetch_optional(connection.pg())
-            .await;
+        let result =
+            sqlx::query("select tenant_id, id, hash, scopes, user_id, last_used_at from find_api_key($1)")
+                .bind(hash.as_bytes())
+                .fetch_optional(connection.pg())
+                .await;
         let Some(row) = connection.settle(result)? else { return Ok(None) };
         let read = || {
             Ok::<_, sqlx::Error>((
-                row.try_get::<Uuid, _>(0)?,
-                row.try_get::<Uuid, _>(1)?,
-                row.try_get::<Vec<String>, _>(2)?,
+                row.try_get::<Uuid, _>("tenant_id")?,
+                row.try_get("id")?,
+                row.try_get::<&[u8], _>("hash")?,
+                row.try_get::<Vec<String>, _>("scopes")?,
+                row.try_get::<Option<Uuid>, _>("user_id")?,
+                row.try_get("last_used_at")?,
             ))
         };
-        let (tenant, api_key, scopes) = read().map_err(Error::internal)?;
-        Ok(Some(Principal { tenant: TenantId(tenant), api_key, scopes: parse_scopes(&scopes)? }))
+        let (tenant, api_key, stored_hash, scopes, user, last_used_at) = read().map_err(Error::internal)?;
+        if !hash.matches(stored_hash) {
+            return Ok(None);
+        }
+        let access = Access { tenant: TenantId(tenant), user: user.map(UserId) };
+        let principal = Principal { access, api_key, scopes: parse_scopes(&scopes)? };
+        Ok(Some(FoundKey { principal, last_used_at }))
     }
 
-    /// The tenant of this name.
+    /// Notes that a key is in use, unless that was noted within the last minute.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub async fn find_tenant(&self, name: &str) -> Result<Option<TenantId>> {
-        let mut connection = self.connection().await?;
-        let result = sqlx::query_scalar::<_, Option<Uuid>>("select find_tenant($1)")
-            .bind(name)
-            .fetch_one(connection.pg())
-            .await;
-        Ok(connection.settle(result)?.map(TenantId))
+    /// When the database cannot be reached.
+    pub async fn touch_api_key(&self, tenant: TenantId, id: Uuid) -> Result<()> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(
+            "update api_keys set last_used_at = now()
+             where tenant_id = $1 and id = $2
+               and (last_used_at is null or last_used_at < now() - interval '1 minute')",
+        )
+        .bind(tenant.0)
+        .bind(id)
+        .execute(connection.pg())
+        .await;
+        connection.settle(result).map(|_| ())
     }
 
     /// Keeps a key's hash. Does nothing when the very key is kept already.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn insert_api_key(&self, tenant: TenantId, key: &ApiKey, new: &NewApiKey) -> Result<()> {
-        let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
+    pub async fn ensure_api_key(&self, tenant: TenantId, key: &ApiKey, new: &NewApiKey) -> Result<()> {
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(
-            "insert into api_keys (tenant_id, id, name, prefix, hash, scopes, expires_at)
-             values ($1, $2, $3, $4, $5, $6, $7)
-             on conflict (hash) do nothing",
-        )
-        .bind(tenant.0)
-        .bind(Uuid::now_v7())
-        .bind(&new.name)
-        .bind(key.prefix())
-        .bind(key.hash().as_bytes())
-        .bind(scopes)
-        .bind(new.expires_at)
-        .execute(connection.pg())
-        .await;
-        connection.settle(result).map(|_| ())
+        insert(&mut connection, tenant, key, new).await.map(|_| ())
     }
 
-    /// The tenant's keys, oldest first.
+    /// The tenant's keys, newest first; one row more than the limit, when there is one.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn list_api_keys(&self, tenant: TenantId) -> Result<Vec<ApiKeyInfo>> {
+    pub async fn list_api_keys(
+        &self,
+        tenant: TenantId,
+        limit: Limit,
+        cursor: Option<Cursor>,
+    ) -> Result<Vec<ApiKeyInfo>> {
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(
-            "select id, name, prefix, scopes, created_at, expires_at, revoked_at
-             from api_keys where tenant_id = $1 order by id limit 10000",
-        )
+        let result = sqlx::query(concat!(
+            "select ",
+            columns!(),
+            " from api_keys where tenant_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        ))
         .bind(tenant.0)
+        .bind(cursor.map(|cursor| cursor.id()))
+        .bind(i64::from(limit.get()) + 1)
         .fetch_all(connection.pg())
         .await;
         connection.settle(result)?.iter().map(info_from_row).collect()
     }
 
-    /// Revokes the tenant's keys of this prefix (or id); answers how many it was.
+    /// Ids of the tenant's valid keys with this prefix.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn revoke_api_key(&self, tenant: TenantId, prefix_or_id: &str) -> Result<u64> {
+    pub async fn find_api_keys_by_prefix(&self, tenant: TenantId, prefix: &str) -> Result<Vec<Uuid>> {
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(
-            "update api_keys set revoked_at = now()
-             where tenant_id = $1 and (prefix = $2 or id::text = $2) and revoked_at is null",
+        let result = sqlx::query_scalar(
+            "select id from api_keys where tenant_id = $1 and prefix = $2 and revoked_at is null order by id limit 100",
         )
         .bind(tenant.0)
-        .bind(prefix_or_id)
+        .bind(prefix)
+        .fetch_all(connection.pg())
+        .await;
+        connection.settle(result)
+    }
+}
+
+impl Unit {
+    /// Keeps a key's hash, in the tenant that the unit is for.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn insert_api_key(&mut self, key: &ApiKey, new: &NewApiKey) -> Result<ApiKeyInfo> {
+        let tenant = self.access.tenant;
+        insert(self.connection(), tenant, key, new)
+            .await?
+            .ok_or_else(|| Error::internal("two API keys are the same"))
+    }
+
+    /// The key of this id that is neither revoked nor expired, until the end of the unit nobody else's to change.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn lock_api_key(&mut self, id: Uuid) -> Result<Option<ApiKeyInfo>> {
+        let tenant = self.access.tenant;
+        let connection = self.connection();
+        let result = sqlx::query(concat!(
+            "select ",
+            columns!(),
+            " from api_keys
+             where tenant_id = $1 and id = $2 and revoked_at is null and (expires_at is null or expires_at > now())
+             for update",
+        ))
+        .bind(tenant.0)
+        .bind(id)
+        .fetch_optional(connection.pg())
+        .await;
+        connection.settle(result)?.as_ref().map(info_from_row).transpose()
+    }
+
+    /// Lets a key work for so many seconds more, and no longer than it would have; at zero it is revoked at once. Answers
+    /// whether there was such a key.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn end_api_key(&mut self, id: Uuid, after_seconds: u32) -> Result<bool> {
+        let tenant = self.access.tenant;
+        let connection = self.connection();
+        let result = sqlx::query(
+            "update api_keys
+             set revoked_at = case when $3 = 0 then now() end,
+                 expires_at = case when $3 = 0 then expires_at
+                                   else least(expires_at, now() + make_interval(secs => $3)) end
+             where tenant_id = $1 and id = $2 and revoked_at is null",
+        )
+        .bind(tenant.0)
+        .bind(id)
+        .bind(f64::from(after_seconds))
+        .execute(connection.pg())
+        .await;
+        Ok(connection.settle(result)?.rows_affected() > 0)
+    }
+
+    /// Revokes the keys that are bound to a user; answers how many it was.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn revoke_api_keys_of(&mut self, user: UserId) -> Result<u64> {
+        let tenant = self.access.tenant;
+        let connection = self.connection();
+        let result = sqlx::query(
+            "update api_keys set revoked_at = now() where tenant_id = $1 and user_id = $2 and revoked_at is null",
+        )
+        .bind(tenant.0)
+        .bind(user.0)
         .execute(connection.pg())
         .await;
         Ok(connection.settle(result)?.rows_affected())
     }
+}
+
+/// None when the very key is kept already.
+async fn insert(
+    connection: &mut Connection,
+    tenant: TenantId,
+    key: &ApiKey,
+    new: &NewApiKey,
+) -> Result<Option<ApiKeyInfo>> {
+    let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
+    let result = sqlx::query(concat!(
+        "insert into api_keys (tenant_id, id, name, prefix, hash, scopes, user_id, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (hash) do nothing
+         returning ",
+        columns!(),
+    ))
+    .bind(tenant.0)
+    .bind(Uuid::now_v7())
+    .bind(&new.name)
+    .bind(key.prefix())
+    .bind(key.hash().as_bytes())
+    .bind(scopes)
+    .bind(new.user_id.map(|user| user.0))
+    .bind(new.expires_at)
+    .fetch_optional(connection.pg())
+    .await;
+    connection.settle(result)?.as_ref().map(info_from_row).transpose()
 }
 
 fn info_from_row(row: &PgRow) -> Result<ApiKeyInfo> {
@@ -113,8 +238,10 @@ fn info_from_row(row: &PgRow) -> Result<ApiKeyInfo> {
             name: row.try_get("name")?,
             prefix: row.try_get("prefix")?,
             scopes,
-            created_at: row.try_get::<OffsetDateTime, _>("created_at")?,
+            user_id: row.try_get::<Option<Uuid>, _>("user_id")?.map(UserId),
+            created_at: row.try_get("created_at")?,
             expires_at: row.try_get("expires_at")?,
+            last_used_at: row.try_get("last_used_at")?,
             revoked_at: row.try_get("revoked_at")?,
         })
     };

@@ -1,19 +1,19 @@
-//! Contexts and, in the same statement, the chunks by which they are found: a write is whole or it is not.
+//! Reading contexts as they are now.
 
 use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
 use sqlx::{
-    Postgres, Row,
+    Postgres, QueryBuilder, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
     types::Json,
 };
 use uuid::Uuid;
 
-use super::{Store, pool::Connection};
+use super::{Store, Unit, filter, pool::Connection};
 use crate::{
     domain::{
-        Context, ContextId, EmbeddingStatus, Expiry, ListRequest, NewContext, TenantId, UserId,
+        Access, Context, ContextId, ContextKey, EmbeddingStatus, ListRequest, Selection, TenantId, UserId,
         limits::ANSWER_BYTES_MAX,
     },
     error::{Error, Result},
@@ -22,10 +22,13 @@ use crate::{
 /// The columns of a [`Context`]. A macro, because `concat!` takes literals only and SQL is static text here.
 macro_rules! context_columns {
     () => {
-        "c.id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.created_at, c.updated_at, \
-         c.expires_at, c.is_active, c.version, c.embedding_status, c.embedding_error"
+        "c.id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.text_given, c.created_at, \
+         c.updated_at, c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, c.version, \
+         c.embedding_status, c.embedding_error, \
+         coalesce(c.expires_at < now() + make_interval(secs => c.sliding_ttl_seconds * 0.9::float8), false) as extend"
     };
 }
+pub(super) use context_columns;
 
 /// The condition under which a context exists for its readers.
 macro_rules! visible {
@@ -33,14 +36,7 @@ macro_rules! visible {
         "c.is_active and (c.expires_at is null or c.expires_at > now())"
     };
 }
-
-/// What a write did.
-#[derive(Debug)]
-pub struct Written {
-    pub context: Context,
-    /// False when its key existed already.
-    pub created: bool,
-}
+pub(super) use visible;
 
 /// Contexts that were read within the limit on the bytes of an answer.
 #[derive(Debug)]
@@ -50,49 +46,31 @@ pub struct Bounded {
     pub cut: bool,
 }
 
-/// Creates the context, or updates the one of its key, with its chunks. An update that changes nothing is none: the
-/// version stays, and nothing is embedded again. The chunks of the version before go by a trigger on the version.
-///
-/// $1 tenant, $2 id, $3 user, $4 type, $5 key, $6 content, $7 metadata, $8 text, $9 expires at, $10 ttl seconds,
-/// $11 chunk texts
-const UPSERT: &str = concat!(
-    "with c as (
-         insert into contexts as t (tenant_id, id, user_id, context_type, key, content, metadata, text, expires_at,
-                                    embedding_status)
-         values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8,
-                 coalesce($9, now() + make_interval(secs => $10::float8)),
-                 case when cardinality($11::text[]) > 0 then 'pending' else 'ready' end)
-         on conflict on constraint contexts_key do update
-             set context_type = excluded.context_type, content = excluded.content, metadata = excluded.metadata,
-                 text = excluded.text, expires_at = excluded.expires_at, is_active = true, version = t.version + 1,
-                 updated_at = now(), embedding_status = excluded.embedding_status, embedding_error = null,
-                 embedding_attempts = 0, embedding_due_at = now()
-             where (t.context_type, t.content, t.metadata, t.text, t.expires_at, t.is_active)
-                   is distinct from (excluded.context_type, excluded.content, excluded.metadata, excluded.text,
-                                     excluded.expires_at, true)
-         returning *
-     ), added as (
-         insert into chunks (tenant_id, context_id, version, chunk_no, user_id, context_type, expires_at, text, tsv)
-         select $1, c.id, c.version, (p.no - 1)::integer, c.user_id, c.context_type, c.expires_at, p.text,
-                to_tsvector('english', p.text)
-         from c, unnest($11::text[]) with ordinality as p (text, no)
-     )
-     select ",
-    context_columns!(),
-    ", c.version = 1 as created from c"
-);
+/// $1 tenant, $2 id, $3 the user to whom the reader is confined, or null
+macro_rules! by_id {
+    () => {
+        concat!(
+            "select ",
+            context_columns!(),
+            " from contexts c where c.tenant_id = $1 and c.id = $2 and ($3::uuid is null or c.user_id = $3)"
+        )
+    };
+}
 
+const FIND: &str = concat!(by_id!(), " and ", visible!());
+const LOCK: &str = concat!(by_id!(), " and (c.expires_at is null or c.expires_at > now()) for update");
 const FIND_BY_KEY: &str = concat!(
     "select ",
     context_columns!(),
-    " from contexts c where c.tenant_id = $1 and c.user_id = $2 and c.key = $3"
+    " from contexts c where c.tenant_id = $1 and c.user_id = $2 and c.key = $3 and ",
+    visible!()
 );
-
-const FIND: &str = concat!(
+const LOCK_BY_KEY: &str = concat!(
     "select ",
     context_columns!(),
-    " from contexts c where c.tenant_id = $1 and c.id = $2 and ",
-    visible!()
+    " from contexts c where c.tenant_id = $1 and c.user_id = $2 and c.key = $3 and ",
+    visible!(),
+    " for update"
 );
 
 const FIND_MANY: &str = concat!(
@@ -103,87 +81,45 @@ const FIND_MANY: &str = concat!(
     " order by wanted.place"
 );
 
-/// Newest first. $2 type or null, $3 the id to start after or null, $4 rows
-const LIST: &str = concat!(
-    "select ",
-    context_columns!(),
-    " from contexts c where c.tenant_id = $1 and c.context_type = coalesce($2, c.context_type)
-      and ($3::uuid is null or c.id < $3) and ",
-    visible!(),
-    " order by c.id desc limit $4"
-);
-
-/// As [`LIST`], for one user: a statement of its own, so that its plan is the index of users.
-const LIST_OF_USER: &str = concat!(
-    "select ",
-    context_columns!(),
-    " from contexts c where c.tenant_id = $1 and c.user_id = $5 and c.context_type = coalesce($2, c.context_type)
-      and ($3::uuid is null or c.id < $3) and ",
-    visible!(),
-    " order by c.id desc limit $4"
-);
-
-/// Hides the context. The trigger on the version takes its chunks and embeddings out of search.
-const DEACTIVATE: &str = concat!(
-    "update contexts as c set is_active = false, version = c.version + 1, updated_at = now()
-     where c.tenant_id = $1 and c.id = $2 and ",
-    visible!(),
-    " returning c.id"
-);
-
 impl Store {
-    /// Writes a context under `id`, or updates the one that has its key.
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn find_context(&self, access: Access, id: ContextId) -> Result<Option<Context>> {
+        let mut connection = self.tenant(access.tenant).await?;
+        find_one(&mut connection, by_id(FIND, access, id)).await
+    }
+
+    /// Whether there is such a context, deleted or not.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn write_context(
-        &self,
-        tenant: TenantId,
-        id: ContextId,
-        new: &NewContext,
-        chunks: &[String],
-    ) -> Result<Written> {
-        let (expires_at, ttl_seconds) = match new.expiry {
-            Expiry::Never => (None, None),
-            Expiry::At(at) => (Some(at), None),
-            Expiry::After(seconds) => (None, Some(seconds as f64)),
-        };
-        let key = new.key.as_ref().map(|key| key.as_str());
-        let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(UPSERT)
-            .bind(tenant.0)
-            .bind(id.0)
-            .bind(new.user_id.0)
-            .bind(new.context_type.as_str())
-            .bind(key)
-            .bind(new.content.as_str())
-            .bind(new.metadata.as_str())
-            .bind(&new.text)
-            .bind(expires_at)
-            .bind(ttl_seconds)
-            .bind(chunks)
-            .fetch_optional(connection.pg())
-            .await;
-        if let Some(row) = connection.settle(result)? {
-            let created = row.try_get("created").map_err(Error::internal)?;
-            return Ok(Written { context: from_row(&row)?, created });
-        }
-        // Only an update that changes nothing returns no row.
-        let result = sqlx::query(FIND_BY_KEY)
-            .bind(tenant.0)
-            .bind(new.user_id.0)
-            .bind(key)
-            .fetch_one(connection.pg())
-            .await;
-        Ok(Written { context: from_row(&connection.settle(result)?)?, created: false })
+    pub async fn context_exists(&self, access: Access, id: ContextId) -> Result<bool> {
+        let mut connection = self.tenant(access.tenant).await?;
+        let result = sqlx::query_scalar(
+            "select exists (select from contexts c
+                            where c.tenant_id = $1 and c.id = $2 and ($3::uuid is null or c.user_id = $3)
+                              and (c.expires_at is null or c.expires_at > now()))",
+        )
+        .bind(access.tenant.0)
+        .bind(id.0)
+        .bind(access.user.map(|user| user.0))
+        .fetch_one(connection.pg())
+        .await;
+        connection.settle(result)
     }
 
+    /// The one of this user and key.
+    ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn find_context(&self, tenant: TenantId, id: ContextId) -> Result<Option<Context>> {
+    pub async fn find_context_by_key(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        key: &ContextKey,
+    ) -> Result<Option<Context>> {
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(FIND).bind(tenant.0).bind(id.0).fetch_optional(connection.pg()).await;
-        connection.settle(result)?.as_ref().map(from_row).transpose()
+        find_one(&mut connection, by_key(FIND_BY_KEY, tenant, user, key)).await
     }
 
     /// Those of `ids` that exist, in their order.
@@ -196,37 +132,105 @@ impl Store {
         read_bounded(&mut connection, sqlx::query(FIND_MANY).bind(tenant.0).bind(ids)).await
     }
 
-    /// One row more than the limit, when there is one.
+    /// Newest first; one row more than the limit, when there is one. [`Selection::as_of`] is not looked at here.
     ///
     /// # Errors
     /// When the database cannot be reached.
     pub async fn list_contexts(&self, tenant: TenantId, request: &ListRequest) -> Result<Bounded> {
+        let mut query =
+            QueryBuilder::new(concat!("select ", context_columns!(), " from contexts c where ", visible!()));
+        push_selection(&mut query, tenant, &request.selection, "c.id");
+        if let Some(cursor) = request.cursor {
+            query.push(" and c.id < ").push_bind(cursor.id());
+        }
+        query.push(" order by c.id desc limit ").push_bind(i64::from(request.limit.get()) + 1);
         let mut connection = self.tenant(tenant).await?;
-        let query = sqlx::query(if request.user_id.is_some() { LIST_OF_USER } else { LIST })
-            .bind(tenant.0)
-            .bind(request.context_type.as_ref().map(|context_type| context_type.as_str()))
-            .bind(request.cursor.map(|cursor| cursor.0.0))
-            .bind(i64::from(request.limit.get()) + 1);
-        let query = match request.user_id {
-            Some(user) => query.bind(user.0),
-            None => query,
-        };
-        read_bounded(&mut connection, query).await
+        // A filter makes a statement that may never come again: keeping it prepared would push out one that will.
+        let statement = query.build().persistent(request.selection.filter.is_none());
+        read_bounded(&mut connection, statement).await
     }
 
-    /// Hides a context from every reader. Answers whether there was one.
+    /// How many there are. [`Selection::as_of`] is not looked at here.
     ///
     /// # Errors
-    /// When the database cannot be reached.
-    pub async fn deactivate_context(&self, tenant: TenantId, id: ContextId) -> Result<bool> {
+    /// When the database cannot be reached, or takes too long to count.
+    pub async fn count_contexts(&self, tenant: TenantId, selection: &Selection) -> Result<u64> {
+        let mut query = QueryBuilder::new(concat!("select count(*) from contexts c where ", visible!()));
+        push_selection(&mut query, tenant, selection, "c.id");
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(DEACTIVATE).bind(tenant.0).bind(id.0).fetch_optional(connection.pg()).await;
-        Ok(connection.settle(result)?.is_some())
+        let statement = query.build_query_scalar::<i64>().persistent(selection.filter.is_none());
+        let result = statement.fetch_one(connection.pg()).await;
+        Ok(connection.settle(result)?.unsigned_abs())
+    }
+}
+
+impl Unit {
+    /// The context, deleted or not, until the end of the unit nobody else's to change.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; [`crate::error::Code::DatabaseBusy`].
+    pub async fn lock_context(&mut self, id: ContextId) -> Result<Option<Context>> {
+        let access = self.access;
+        find_one(self.connection(), by_id(LOCK, access, id)).await
+    }
+
+    /// The context of this user and key, if there is one that can be seen.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; [`crate::error::Code::DatabaseBusy`].
+    pub async fn lock_context_by_key(&mut self, user: UserId, key: &ContextKey) -> Result<Option<Context>> {
+        let tenant = self.access.tenant;
+        find_one(self.connection(), by_key(LOCK_BY_KEY, tenant, user, key)).await
+    }
+}
+
+fn by_id(sql: &'static str, access: Access, id: ContextId) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).bind(access.tenant.0).bind(id.0).bind(access.user.map(|user| user.0))
+}
+
+fn by_key<'q>(
+    sql: &'static str,
+    tenant: TenantId,
+    user: UserId,
+    key: &'q ContextKey,
+) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).bind(tenant.0).bind(user.0).bind(key.as_str())
+}
+
+async fn find_one(
+    connection: &mut Connection,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Option<Context>> {
+    let result = query.fetch_optional(connection.pg()).await;
+    connection.settle(result)?.as_ref().map(from_row).transpose()
+}
+
+/// What a list and a count have in common, about the row `c`.
+pub(super) fn push_selection(
+    query: &mut QueryBuilder<Postgres>,
+    tenant: TenantId,
+    selection: &Selection,
+    id_column: &'static str,
+) {
+    query.push(" and c.tenant_id = ").push_bind(tenant.0);
+    if let Some(user) = selection.user_id {
+        query.push(" and c.user_id = ").push_bind(user.0);
+    }
+    if let Some(context_type) = &selection.context_type {
+        query.push(" and c.context_type = ").push_bind(context_type.as_str().to_owned());
+    }
+    if let Some(at) = selection.valid_at {
+        query.push(" and (c.valid_from is null or c.valid_from <= ").push_bind(at);
+        query.push(") and (c.valid_to is null or c.valid_to > ").push_bind(at).push(")");
+    }
+    if let Some(filter) = &selection.filter {
+        query.push(" and ");
+        filter::push(query, filter, id_column);
     }
 }
 
 /// Reads rows until there are no more or the bytes of one answer are used up.
-async fn read_bounded(
+pub(super) async fn read_bounded(
     connection: &mut Connection,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Bounded> {
@@ -254,7 +258,7 @@ async fn read_bounded(
     Ok(bounded)
 }
 
-fn from_row(row: &PgRow) -> Result<Context> {
+pub(super) fn from_row(row: &PgRow) -> Result<Context> {
     let status: &str = row.try_get("embedding_status").map_err(Error::internal)?;
     let embedding_status = EmbeddingStatus::parse(status)?;
     let read = || {
@@ -266,13 +270,18 @@ fn from_row(row: &PgRow) -> Result<Context> {
             content: row.try_get::<Json<Box<RawValue>>, _>("content")?.0,
             metadata: row.try_get::<Json<Box<RawValue>>, _>("metadata")?.0,
             text: row.try_get("text")?,
+            text_given: row.try_get("text_given")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
             expires_at: row.try_get("expires_at")?,
+            sliding_ttl_seconds: row.try_get("sliding_ttl_seconds")?,
+            valid_from: row.try_get("valid_from")?,
+            valid_to: row.try_get("valid_to")?,
             is_active: row.try_get("is_active")?,
             version: row.try_get("version")?,
             embedding_status,
             embedding_error: row.try_get("embedding_error")?,
+            extend: row.try_get("extend")?,
         })
     };
     read().map_err(Error::internal)

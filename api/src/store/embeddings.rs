@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct PendingContext {
     pub id: ContextId,
-    /// The version that was read; results for any other are not written.
+    /// The version of the text that was read; results for any other are not written.
     pub version: i64,
     /// How often it was claimed, this time included.
     pub attempts: i32,
@@ -31,7 +31,7 @@ pub struct PendingChunk {
     pub text: String,
 }
 
-/// The embedding of one chunk of one version of a context.
+/// The embedding of one chunk of one version of a context's text.
 #[derive(Debug)]
 pub struct ChunkVector {
     pub context: ContextId,
@@ -53,7 +53,7 @@ const CLAIM: &str = "
         set embedding_due_at = now() + make_interval(secs => $3), embedding_attempts = c.embedding_attempts + 1
         from due
         where c.tenant_id = $1 and c.id = due.id
-        returning c.id, c.version, c.embedding_attempts
+        returning c.id, c.text_version as version, c.embedding_attempts
     )
     select claimed.id, claimed.version, claimed.embedding_attempts, k.chunk_no, k.text
     from claimed
@@ -71,13 +71,14 @@ const SAVE: &str = "
         update contexts c
         set embedding_status = 'ready', embedding_error = null
         from (select distinct context_id, version from v) d
-        where c.tenant_id = $1 and c.id = d.context_id and c.version = d.version
+        where c.tenant_id = $1 and c.id = d.context_id and c.text_version = d.version
           and c.is_active and c.embedding_status = 'pending'
-        returning c.id, c.version
+        returning c.id, c.text_version as version
     ), kept as (
         insert into chunk_embeddings (tenant_id, space_id, context_id, version, chunk_no, user_id, context_type,
-                                      expires_at, embedding)
-        select $1, $2, k.context_id, k.version, k.chunk_no, k.user_id, k.context_type, k.expires_at, v.embedding
+                                      expires_at, valid_from, valid_to, embedding)
+        select $1, $2, k.context_id, k.version, k.chunk_no, k.user_id, k.context_type, k.expires_at, k.valid_from,
+               k.valid_to, v.embedding
         from v
         join done on done.id = v.context_id and done.version = v.version
         join chunks k on k.tenant_id = $1 and k.context_id = v.context_id and k.version = v.version
@@ -184,7 +185,7 @@ impl Store {
             "update contexts c
              set embedding_due_at = now() + make_interval(secs => $3), embedding_error = $4
              from unnest($2::uuid[], $5::bigint[]) as claimed (id, version)
-             where c.tenant_id = $1 and c.id = claimed.id and c.version = claimed.version
+             where c.tenant_id = $1 and c.id = claimed.id and c.text_version = claimed.version
                and c.embedding_status = 'pending'",
         )
         .bind(tenant.0)
@@ -211,7 +212,7 @@ impl Store {
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query(
             "update contexts set embedding_status = 'failed', embedding_error = $4
-             where tenant_id = $1 and id = $2 and version = $3 and embedding_status = 'pending'",
+             where tenant_id = $1 and id = $2 and text_version = $3 and embedding_status = 'pending'",
         )
         .bind(tenant.0)
         .bind(context.0)

@@ -7,6 +7,7 @@ use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
 
 use crate::error::{Code, Error};
 
+const UNIQUE_VIOLATION: &str = "23505";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether the session can be used after `error`: the server has answered, and it did not hang up.
@@ -29,10 +30,30 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
             unavailable("The database cannot be reached.").with_source(error)
         }
         sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
+            Some(postgres) if postgres.code() == UNIQUE_VIOLATION => from_constraint(postgres),
             Some(postgres) => from_postgres(postgres.code(), is_disconnect(postgres), postgres.to_string()),
             None => Error::internal(error),
         },
         _ => Error::internal(error),
+    }
+}
+
+/// A rule of the schema that a caller ran into.
+fn from_constraint(error: &PgDatabaseError) -> Error {
+    match error.constraint() {
+        Some("contexts_key") => {
+            Error::new(Code::KeyConflict, "Another context of this user has this key already.")
+                .with_violation("/key", "belongs to another context")
+        }
+        Some("tenants_name_key") => Error::new(Code::TenantExists, "There is a tenant of this name already.")
+            .with_violation("/name", "is taken"),
+        // Two writers made the same thing at once. The second try finds it.
+        Some("contexts_pkey" | "operations_idempotency") => {
+            Error::new(Code::DatabaseBusy, "Another write was in the way; nothing was written.")
+                .with_retry_after(RETRY_AFTER)
+                .with_source(error.to_string())
+        }
+        _ => Error::internal(error.to_string()),
     }
 }
 
@@ -58,8 +79,12 @@ fn from_postgres(sqlstate: &str, is_disconnect: bool, message: String) -> Error 
         "57014" => Error::new(Code::DeadlineExceeded, "The database took too long to answer.")
             .with_retry_after(RETRY_AFTER)
             .with_source(source),
-        // Deadlock, serialization failure, lock timeout: nothing was written, and a second try finds the way free.
-        "40001" | "40P01" | "55P03" => unavailable("The database asks to try again.").with_source(source),
+        // Serialization failure, deadlock, lock timeout: nothing was written, and a second try finds the way free.
+        "40001" | "40P01" | "55P03" => {
+            Error::new(Code::DatabaseBusy, "Another write was in the way for too long; nothing was written.")
+                .with_retry_after(RETRY_AFTER)
+                .with_source(source)
+        }
         // A fail-over left us on a replica.
         "25006" => unavailable("The database is read-only at the moment.").with_source(source),
         "53100" | "53200" => unavailable("The database is out of disk or memory.").with_source(source),

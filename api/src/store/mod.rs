@@ -2,27 +2,44 @@
 //! leaves this folder, so none is held while anything but PostgreSQL is waited for. Imports `domain` and `error`.
 
 mod api_keys;
+mod audit;
 mod contexts;
+mod deletions;
 #[cfg(feature = "embedded-postgres")]
 mod embedded;
 mod embeddings;
 mod failure;
+mod filter;
 mod health;
+mod idempotency;
+mod life;
 mod maintenance;
 mod migrations;
 mod pool;
 mod search;
 mod spaces;
+mod tenants;
+mod unit;
+mod upkeep;
+mod versions;
+mod writes;
 
 use std::sync::Arc;
 
 pub use self::{
-    contexts::{Bounded, Written},
+    api_keys::FoundKey,
+    contexts::Bounded,
+    deletions::{Deleted, Deletion},
     embeddings::{ChunkVector, PendingChunk, PendingContext},
     health::SchemaState,
+    idempotency::Claim,
     migrations::Applied,
     pool::{ConnectOptions, PoolStatus},
     search::{ChunkHit, Scope, Semantic},
+    unit::Unit,
+    upkeep::Removed,
+    versions::PastVersion,
+    writes::{OnKey, Origin, WriteRow, Written, WrittenRow},
 };
 
 #[cfg(feature = "embedded-postgres")]

@@ -74,6 +74,8 @@ pub(super) struct Connection {
     /// False from before a statement until its outcome is known: a future that is dropped in between leaves it so.
     settled: bool,
     broken: bool,
+    /// Between `begin` and its end, so that a transaction whose owner was cancelled is not handed to the next one.
+    in_transaction: bool,
     opened_at: Instant,
 }
 
@@ -82,6 +84,9 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// A connection that was idle for longer is asked whether it still lives: the server may have been restarted.
 const IDLE_TRUSTED_MAX: Duration = Duration::from_secs(1);
+
+/// How long a write waits for another one to the same row.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Manager for Connector {
     type Type = Connection;
@@ -92,15 +97,23 @@ impl Manager for Connector {
         // Not start-up parameters: poolers in between refuse those. `strict_order` keeps hits in order of distance while
         // the index scan goes on past filtered rows. `hnsw.*` are placeholders until the extension is loaded.
         let session = format!(
-            "set role context_app; set statement_timeout = {}; set idle_in_transaction_session_timeout = {}; \
+            "set role context_app; set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
              set jit = off; set hnsw.iterative_scan = 'strict_order'; set hnsw.ef_search = 100; \
              set hnsw.max_scan_tuples = 40000; {}",
             self.statement_timeout.as_millis(),
+            LOCK_TIMEOUT.as_millis(),
             self.statement_timeout.as_millis() * 2,
             self.extra_settings,
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_set_role)?;
-        Ok(Connection { pg, tenant: None, settled: true, broken: false, opened_at: Instant::now() })
+        Ok(Connection {
+            pg,
+            tenant: None,
+            settled: true,
+            broken: false,
+            in_transaction: false,
+            opened_at: Instant::now(),
+        })
     }
 
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<Error> {
@@ -121,6 +134,9 @@ impl Manager for Connector {
             connection.pg.ping().await.map_err(|error| RecycleError::Backend(failure::from_sqlx(error)))?;
             connection.settled = true;
         }
+        if connection.in_transaction {
+            connection.end("rollback").await.map_err(RecycleError::Backend)?;
+        }
         Ok(())
     }
 }
@@ -140,6 +156,20 @@ impl Connection {
             Err(_) => self.broken = true,
         }
         result.map_err(failure::from_sqlx)
+    }
+
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        self.in_transaction = true;
+        let result = sqlx::raw_sql("begin").execute(self.pg()).await;
+        self.settle(result).map(|_| ())
+    }
+
+    /// Ends the transaction, by `commit` or `rollback`.
+    pub(super) async fn end(&mut self, how: &'static str) -> Result<()> {
+        let result = sqlx::raw_sql(how).execute(self.pg()).await;
+        self.settle(result)?;
+        self.in_transaction = false;
+        Ok(())
     }
 
     /// Lets the pool close this connection instead of handing it out again.

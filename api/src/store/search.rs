@@ -50,7 +50,10 @@ fn push_scope(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
         let types: Vec<String> = scope.context_types.iter().map(|t| t.as_str().to_owned()).collect();
         query.push(" and k.context_type = any(").push_bind(types).push(")");
     }
-    query.push(" and (k.expires_at is null or k.expires_at > now())");
+    query.push(
+        " and (k.expires_at is null or k.expires_at > now()) and (k.valid_from is null or k.valid_from <= now())
+         and (k.valid_to is null or k.valid_to > now())",
+    );
 }
 
 /// In what precision embeddings are kept: see `migrations/0002_contexts.sql`.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::service::{Round, Service};
+use crate::{
+    domain::Retention,
+    service::{Round, Service},
+};
 
 /// How long a row that another process wrote may wait unnoticed.
 const POLL: Duration = Duration::from_millis(500);
@@ -44,6 +47,22 @@ pub async fn embed(service: Service, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
             () = pause => {}
+        }
+    }
+}
+
+/// How often outdated rows are removed. They are invisible at once; this is about their space.
+const REMOVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Removes what is outdated until `stop` turns true.
+pub async fn remove_outdated(service: Service, retention: Retention, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = service.remove_outdated(&retention).await {
+            tracing::warn!(%error, code = %error.code, "outdated rows were not removed; they will be");
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(REMOVE_EVERY) => {}
         }
     }
 }

@@ -1,21 +1,84 @@
 //! Who gets in, and how far. Every route, with every wrong key.
 
-use context_api::domain::{DEFAULT_TENANT, Scope};
+use context_api::{
+    domain::{DEFAULT_TENANT, Scope, UserId},
+    error::Code,
+};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{App, USER, eventually};
+use crate::support::{Answer, App, USER, eventually};
 
-/// Every route with a key: method, path, body, the scope that it needs.
-fn routes(id: &str) -> Vec<(Method, String, Option<String>, Scope)> {
-    let create = json!({"user_id": USER, "context_type": "note", "content": {"t": "x"}}).to_string();
+/// Every route with a key: method, path, body, the scope that it needs. `{id}` stands for a context, `{key}` for an API key.
+fn routes() -> Vec<(Method, &'static str, Option<Value>, Scope)> {
+    let context = || json!({"user_id": USER, "context_type": "note", "content": {"t": "x"}});
+    let batch = json!({"operations": [{"op": "create", "context": context()}]});
+    let new_key = json!({"name": "new", "scopes": ["read"]});
+    let name = uuid::Uuid::now_v7().to_string();
     vec![
-        (Method::POST, "/v1/contexts".into(), Some(create), Scope::Write),
-        (Method::GET, "/v1/contexts".into(), None, Scope::Read),
-        (Method::GET, format!("/v1/contexts/{id}"), None, Scope::Read),
-        (Method::POST, "/v1/contexts/search".into(), Some(json!({"query": "x"}).to_string()), Scope::Read),
-        (Method::DELETE, format!("/v1/contexts/{id}"), None, Scope::Write),
+        (Method::POST, "/v1/contexts", Some(context()), Scope::Write),
+        (Method::GET, "/v1/contexts", None, Scope::Read),
+        (Method::POST, "/v1/contexts/count", Some(json!({})), Scope::Read),
+        (Method::POST, "/v1/contexts/batch", Some(batch), Scope::Write),
+        (Method::POST, "/v1/contexts/search", Some(json!({"query": "x"})), Scope::Read),
+        (Method::GET, "/v1/contexts/{id}", None, Scope::Read),
+        (Method::PUT, "/v1/contexts/{id}", Some(context()), Scope::Write),
+        (Method::PATCH, "/v1/contexts/{id}", Some(json!({"metadata": {"a": 1}})), Scope::Write),
+        (Method::GET, "/v1/contexts/{id}/versions", None, Scope::Read),
+        (Method::POST, "/v1/contexts/{id}/restore", Some(json!({})), Scope::Write),
+        (Method::DELETE, "/v1/contexts/{id}", None, Scope::Write),
+        (Method::POST, "/v1/api-keys", Some(new_key), Scope::Admin),
+        (Method::GET, "/v1/api-keys", None, Scope::Admin),
+        (Method::POST, "/v1/api-keys/{key}/rotate", Some(json!({"overlap_seconds": 60})), Scope::Admin),
+        (Method::DELETE, "/v1/api-keys/{key}", None, Scope::Admin),
+        (Method::POST, "/v1/tenants", Some(json!({"name": name})), Scope::Admin),
+        (Method::GET, "/v1/tenants", None, Scope::Admin),
+        (Method::GET, "/v1/audit-log", None, Scope::Admin),
     ]
+}
+
+/// An application, a context in it, and an API key that does nothing.
+struct Scene {
+    app: App,
+    context: String,
+    api_key: String,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let app = App::start().await;
+        let context = app.note("mine").await.id();
+        let new = app.post("/v1/api-keys", json!({"name": "bystander", "scopes": ["read"]})).await;
+        Self { context, api_key: new.id(), app }
+    }
+
+    fn path(&self, path: &str) -> String {
+        path.replace("{id}", &self.context).replace("{key}", &self.api_key)
+    }
+
+    async fn send(&self, key: &str, method: &Method, path: &str, body: Option<&Value>) -> Answer {
+        let body = body.map(|body| body.to_string().into());
+        self.app.send_as(key, method.clone(), &self.path(path), body).await
+    }
+
+    /// All that a route could have changed.
+    async fn state(&self) -> Value {
+        let read = async |path: &str| self.app.get(path).await.body;
+        let mut keys = read("/v1/api-keys?limit=200").await;
+        // What the tests' own keys did is no side effect of a refused request.
+        for key in keys["data"].as_array_mut().unwrap() {
+            key["last_used_at"] = Value::Null;
+        }
+        keys["data"].as_array_mut().unwrap().retain(|key| key["name"] != "test");
+        let audit = self.app.get("/v1/audit-log?limit=200").await.body;
+        let done =
+            audit["data"].as_array().unwrap().iter().filter(|entry| !entry["api_key_id"].is_null()).count();
+        let mut contexts = read("/v1/contexts?limit=200").await;
+        for context in contexts["data"].as_array_mut().unwrap() {
+            context["embedding_status"] = Value::Null;
+        }
+        json!([contexts, keys, done, read("/v1/tenants?limit=200").await["data"].as_array().unwrap().len()])
+    }
 }
 
 #[tokio::test]
@@ -31,8 +94,10 @@ async fn the_table_of_routes_is_that_of_the_document() {
             }
         }
     }
-    let mut tested: Vec<String> =
-        routes("{id}").into_iter().map(|(m, path, ..)| format!("{m} {path}")).collect();
+    let mut tested: Vec<String> = routes()
+        .into_iter()
+        .map(|(method, path, ..)| format!("{method} {}", path.replace("{key}", "{id}")))
+        .collect();
     documented.sort();
     tested.sort();
     assert_eq!(tested, documented);
@@ -40,13 +105,14 @@ async fn the_table_of_routes_is_that_of_the_document() {
 
 #[tokio::test]
 async fn every_route_refuses_who_has_no_key_or_a_wrong_one() {
-    let app = App::start().await;
-    let id = app.note("mine").await.id();
-    for (method, path, body, _) in routes(&id) {
-        let bare = app
-            .request(method.clone(), &path)
+    let scene = Scene::set().await;
+    let before = scene.state().await;
+    for (method, path, body, _) in routes() {
+        let bare = scene
+            .app
+            .request(method.clone(), &scene.path(path))
             .header("content-type", "application/json")
-            .body(body.clone().unwrap_or_default());
+            .body(body.clone().unwrap_or_default().to_string());
         let answer = crate::support::answer(bare).await;
         assert_eq!(
             (answer.status, answer.code()),
@@ -55,7 +121,7 @@ async fn every_route_refuses_who_has_no_key_or_a_wrong_one() {
         );
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
         for key in ["ctx_unknownunknownunknownunknown", "nonsense", "ctx_", "' or 1=1 --"] {
-            let answer = app.send_as(key, method.clone(), &path, body.clone().map(Into::into)).await;
+            let answer = scene.send(key, &method, path, body.as_ref()).await;
             assert_eq!(
                 (answer.status, answer.code()),
                 (StatusCode::UNAUTHORIZED, "invalid_api_key"),
@@ -63,29 +129,110 @@ async fn every_route_refuses_who_has_no_key_or_a_wrong_one() {
             );
         }
     }
-    assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.status, StatusCode::OK, "nothing happened to it");
+    assert_eq!(scene.state().await, before, "nothing happened");
 }
 
 #[tokio::test]
 async fn every_route_refuses_a_key_without_its_scope() {
-    let app = App::start().await;
-    let id = app.note("mine").await.id();
-    for (method, path, body, needed) in routes(&id) {
+    let scene = Scene::set().await;
+    let before = scene.state().await;
+    for (method, path, body, needed) in routes() {
         let others = Scope::all().into_iter().filter(|scope| *scope != needed).collect();
-        let key = app.new_key(DEFAULT_TENANT, others).await;
-        let answer = app.send_as(&key, method.clone(), &path, body.clone().map(Into::into)).await;
+        let key = scene.app.new_key(DEFAULT_TENANT, others).await;
+        let answer = scene.send(&key, &method, path, body.as_ref()).await;
         assert_eq!(
             (answer.status, answer.code()),
             (StatusCode::FORBIDDEN, "missing_scope"),
             "{method} {path}"
         );
-        assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.status, StatusCode::OK);
     }
-    for (method, path, body, needed) in routes(&id) {
-        let key = app.new_key(DEFAULT_TENANT, vec![needed]).await;
-        let answer = app.send_as(&key, method.clone(), &path, body.map(Into::into)).await;
-        assert!(answer.status.is_success(), "{method} {path}: {:?}", answer.body);
+    assert_eq!(scene.state().await, before, "nothing happened");
+    for (method, path, body, needed) in routes() {
+        let key = scene.app.new_key(DEFAULT_TENANT, vec![needed]).await;
+        let answer = scene.send(&key, &method, path, body.as_ref()).await;
+        let gone = path.ends_with("{key}") && answer.status == StatusCode::NOT_FOUND;
+        assert!(answer.status.is_success() || gone, "{method} {path}: {:?}", answer.body);
     }
+}
+
+/// What a stranger is answered: nothing is there, or it may not be done. Lists are empty, and what is made is the stranger's.
+fn assert_beyond_reach(name: &str, answer: &Answer, own_rows: &[&str]) {
+    let refused = [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].contains(&answer.status);
+    if own_rows.contains(&name) || refused {
+        return;
+    }
+    let shows_nothing = answer.body["data"] == json!([]) || answer.body["count"] == json!(0);
+    assert!(answer.status == StatusCode::OK && shows_nothing, "{name}: {} {:?}", answer.status, answer.body);
+}
+
+#[tokio::test]
+async fn nothing_of_a_tenant_can_be_reached_by_another_ones_key() {
+    let scene = Scene::set().await;
+    let before = scene.state().await;
+    let stranger = scene.app.new_tenant().await;
+    let key = scene.app.new_key(stranger, Scope::all()).await;
+    // What a stranger makes and sees of itself.
+    let own = [
+        "POST /v1/contexts",
+        "POST /v1/contexts/batch",
+        "POST /v1/api-keys",
+        "GET /v1/api-keys",
+        "GET /v1/tenants",
+        "GET /v1/audit-log",
+    ];
+    // Reads first: afterwards there is something of the stranger's own to see.
+    let mut routes = routes();
+    routes.sort_by_key(|(method, ..)| *method != Method::GET);
+    for (method, path, body, _) in routes {
+        let name = format!("{method} {path}");
+        let answer = scene.send(&key, &method, path, body.as_ref()).await;
+        if !["POST /v1/contexts/count", "POST /v1/contexts/search"].contains(&name.as_str()) {
+            assert_beyond_reach(&name, &answer, &own);
+        }
+        let text = answer.body.to_string();
+        assert!(!text.contains(&scene.context) && !text.contains(&scene.api_key), "{name}: {text}");
+        assert!(!text.contains("mine"), "{name}: {text}");
+    }
+    let mut after = scene.state().await;
+    // The stranger's tenant is one more for the operator to see.
+    after[3] = json!(after[3].as_u64().unwrap() - 1);
+    assert_eq!(after, before, "nothing happened");
+}
+
+#[tokio::test]
+async fn nothing_of_a_user_can_be_reached_by_a_key_that_is_bound_to_another() {
+    let scene = Scene::set().await;
+    let before = scene.state().await;
+    let other = UserId("0190d5a0-0000-7000-8000-0000000000bb".parse().unwrap());
+    let key = scene.app.new_key_for(DEFAULT_TENANT, vec![Scope::Read, Scope::Write], Some(other)).await;
+    for (method, path, body, scope) in routes() {
+        let name = format!("{method} {path}");
+        let answer = scene.send(&key, &method, path, body.as_ref()).await;
+        // A batch answers for each of its operations.
+        let own = ["POST /v1/contexts/batch"];
+        assert_beyond_reach(&name, &answer, &own);
+        if own.contains(&name.as_str()) {
+            assert_eq!(answer.body["results"][0]["error"]["code"], "user_not_allowed", "{:?}", answer.body);
+        }
+        if scope == Scope::Admin {
+            assert_eq!(answer.code(), "missing_scope", "{name}");
+        }
+        assert!(!answer.body.to_string().contains("mine"), "{name}: {:?}", answer.body);
+    }
+    let named = scene.app.send_as(&key, Method::GET, &format!("/v1/contexts?user_id={USER}"), None).await;
+    assert_eq!((named.status, named.code()), (StatusCode::FORBIDDEN, "user_not_allowed"));
+    for path in ["/v1/contexts/search", "/v1/contexts/count"] {
+        let body = json!({"query": "mine", "user_id": USER});
+        let body = if path.ends_with("count") { json!({"user_id": USER}) } else { body };
+        let answer = scene.send(&key, &Method::POST, path, Some(&body)).await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "user_not_allowed"), "{path}");
+    }
+    assert_eq!(scene.state().await, before, "nothing happened");
+    let own = json!({"user_id": other, "context_type": "note", "content": "theirs"});
+    let made = scene.send(&key, &Method::POST, "/v1/contexts", Some(&own)).await;
+    assert_eq!(made.status, StatusCode::CREATED, "its own user's it reaches: {:?}", made.body);
+    let listed = scene.send(&key, &Method::GET, "/v1/contexts", None).await;
+    assert_eq!(listed.body["data"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -94,12 +241,13 @@ async fn a_revoked_key_stops_working() {
     let key = app.new_key(DEFAULT_TENANT, vec![Scope::Read]).await;
     let list = async || app.send_as(&key, Method::GET, "/v1/contexts", None).await;
     assert_eq!(list().await.status, StatusCode::OK);
-    assert_eq!(app.service.keys().revoke(DEFAULT_TENANT, &key[..12]).await.unwrap(), 1);
+    app.service.keys().revoke_for_operator(DEFAULT_TENANT, &key[..12]).await.unwrap();
     eventually("the revocation", std::time::Duration::from_secs(3), async || {
         (list().await.code() == "invalid_api_key").then_some(())
     })
     .await;
-    assert_eq!(app.service.keys().revoke(DEFAULT_TENANT, &key[..12]).await.unwrap(), 0, "once is enough");
+    let again = app.service.keys().revoke_for_operator(DEFAULT_TENANT, &key[..12]).await;
+    assert_eq!(again.unwrap_err().code, Code::ApiKeyNotFound, "once is enough");
 }
 
 #[tokio::test]

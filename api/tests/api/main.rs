@@ -15,6 +15,7 @@ mod auth;
 mod contexts;
 mod examples;
 mod faults;
+mod filters;
 mod health;
 mod hostile;
 mod layering;

@@ -5,7 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use actix_web::dev::ServerHandle;
 use context_api::{
     cache::{Cache, RedisOptions},
-    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope, TenantId},
+    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope, TenantId, TenantName, UserId},
     embedding::{self, Provider},
     http::{self, ServerOptions, State},
     service::Service,
@@ -91,9 +91,22 @@ impl App {
     }
 
     pub async fn new_key(&self, tenant: TenantId, scopes: Vec<Scope>) -> String {
-        let new = NewApiKey::new("test", scopes, None).expect("a key");
-        let key: ApiKey = self.service.keys().create(tenant, &new).await.expect("a key");
+        self.new_key_for(tenant, scopes, None).await
+    }
+
+    /// A key that is bound to `user`, if there is one.
+    pub async fn new_key_for(&self, tenant: TenantId, scopes: Vec<Scope>, user: Option<UserId>) -> String {
+        let new = NewApiKey::new("test", scopes, user, None).expect("a key");
+        let key: ApiKey = self.service.keys().create_for_operator(tenant, &new).await.expect("a key");
         key.expose().to_owned()
+    }
+
+    /// A new tenant.
+    pub async fn new_tenant(&self) -> TenantId {
+        let name = uuid::Uuid::now_v7().to_string();
+        let tenants = self.service.tenants();
+        tenants.create_for_operator(&TenantName::new(&name).expect("a name")).await.expect("a tenant");
+        tenants.find(&name).await.expect("the tenant")
     }
 
     /// A request with a body of any kind and the app's own key.

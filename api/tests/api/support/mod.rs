@@ -2,8 +2,10 @@
 
 mod app;
 mod database;
+pub mod evaluator;
 mod process;
 mod provider;
+pub mod random;
 
 pub use self::{
     app::{Answer, App, answer},

@@ -1,0 +1,89 @@
+//! JSON into types, with errors that say where.
+
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use serde_path_to_error::Segment;
+
+use crate::error::{Code, Error, Result};
+
+/// # Errors
+/// [`Code::InvalidJson`] when it is not JSON; [`Code::InvalidRequest`], with the pointer, when it is no `T`.
+pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
+    if json.is_empty() {
+        return Err(Error::new(Code::InvalidJson, "The body is empty; send a JSON object."));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        let error = error.into_inner();
+        match error.classify() {
+            Category::Data => Error::invalid(pointer, sentence(&error)),
+            _ => not_json(&error),
+        }
+    })?;
+    deserializer.end().map_err(|error| not_json(&error))?;
+    Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> Error {
+    Error::new(Code::InvalidJson, format!("The body is not JSON: {error}."))
+}
+
+/// The parser's words without the position, which the pointer gives better.
+fn sentence(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// RFC 6901.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(format!("/{index}")),
+            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only whether it parses matters")]
+    struct Sample {
+        name: String,
+        numbers: Vec<u8>,
+    }
+
+    #[test]
+    fn errors_say_where() {
+        for (body, code, pointer) in [
+            ("", Code::InvalidJson, None),
+            ("{", Code::InvalidJson, None),
+            ("nonsense", Code::InvalidJson, None),
+            (r#"{"name":"a","numbers":[1]} x"#, Code::InvalidJson, None),
+            ("[]", Code::InvalidRequest, Some("")),
+            (r#"{"name":"a","numbers":[1,"2"]}"#, Code::InvalidRequest, Some("/numbers/1")),
+            (r#"{"name":"a","numbers":[300]}"#, Code::InvalidRequest, Some("/numbers/0")),
+            (r#"{"name":"a"}"#, Code::InvalidRequest, Some("")),
+            (r#"{"name":"a","numbers":[],"other":1}"#, Code::InvalidRequest, Some("/other")),
+        ] {
+            let error = from_json::<Sample>(body.as_bytes()).unwrap_err();
+            assert_eq!(error.code, code, "{body}");
+            assert_eq!(error.violations.first().map(|v| v.pointer.as_str()), pointer, "{body}: {error}");
+        }
+        assert!(from_json::<Sample>(br#"{"name":"a","numbers":[1]}"#).is_ok());
+        assert_eq!(
+            from_json::<Sample>(b"{\"name\":\"\xff\",\"numbers\":[]}").unwrap_err().code,
+            Code::InvalidJson
+        );
+    }
+}

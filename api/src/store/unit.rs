@@ -1,0 +1,73 @@
+//! A unit of work: several statements that happen together or not at all. The connection is held from the first to the
+//! last, so between them nothing is waited for but PostgreSQL.
+
+use deadpool::managed::Object;
+
+use super::{
+    Store,
+    pool::{Connection, Connector},
+};
+use crate::{domain::Access, error::Result};
+
+/// A transaction. One that is dropped before its end is rolled back before its connection is used again.
+pub struct Unit {
+    connection: Object<Connector>,
+    pub(super) access: Access,
+}
+
+impl Store {
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn begin(&self, access: Access) -> Result<Unit> {
+        let mut connection = self.tenant(access.tenant).await?;
+        connection.begin().await?;
+        Ok(Unit { connection, access })
+    }
+}
+
+impl Unit {
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Makes it all durable.
+    ///
+    /// # Errors
+    /// When the database does not say that it has; then nobody knows.
+    pub async fn commit(mut self) -> Result<()> {
+        self.connection.end("commit").await
+    }
+
+    /// Undoes it all.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; then it undoes it by itself.
+    pub async fn roll_back(mut self) -> Result<()> {
+        self.connection.end("rollback").await
+    }
+
+    /// A point to return to with [`Unit::roll_back_to_savepoint`]; forgets the one before.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn savepoint(&mut self) -> Result<()> {
+        self.run("savepoint item").await
+    }
+
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn release_savepoint(&mut self) -> Result<()> {
+        self.run("release savepoint item").await
+    }
+
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn roll_back_to_savepoint(&mut self) -> Result<()> {
+        self.run("rollback to savepoint item; release savepoint item").await
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<()> {
+        let result = sqlx::raw_sql(sql).execute(self.connection.pg()).await;
+        self.connection.settle(result).map(|_| ())
+    }
+}
