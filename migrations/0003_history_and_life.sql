@@ -55,6 +55,7 @@ create table context_versions (
     updated_at timestamptz not null,
     superseded_at timestamptz not null,
     expires_at timestamptz,
+    sliding_ttl_seconds bigint,
     valid_from timestamptz,
     valid_to timestamptz,
     is_active boolean not null,
@@ -109,11 +110,11 @@ create function end_context_version() returns trigger
     as $$
     begin
         insert into context_versions (tenant_id, context_id, version, user_id, context_type, key, content, metadata, text,
-                                      text_given, created_at, updated_at, superseded_at, expires_at, valid_from, valid_to,
-                                      is_active, embedding, space_id)
+                                      text_given, created_at, updated_at, superseded_at, expires_at,
+                                      sliding_ttl_seconds, valid_from, valid_to, is_active, embedding, space_id)
         select old.tenant_id, old.id, old.version, old.user_id, old.context_type, old.key, old.content, old.metadata,
-               old.text, old.text_given, old.created_at, old.updated_at, new.updated_at, old.expires_at, old.valid_from,
-               old.valid_to, old.is_active, e.embedding, e.space_id
+               old.text, old.text_given, old.created_at, old.updated_at, new.updated_at, old.expires_at,
+               old.sliding_ttl_seconds, old.valid_from, old.valid_to, old.is_active, e.embedding, e.space_id
         from (select) one
         left join lateral (
             select k.embedding, k.space_id from chunk_embeddings k

@@ -1,6 +1,7 @@
 -- Keys that are bound to one user and know when they were used last; tenants made by operators; and the list of tenants,
 -- for work that concerns each of them.
 
+-- A time in `revoked_at` that is still to come lets the old secret of a rotated key work until then.
 alter table api_keys
     -- The key reaches this user's contexts only.
     add column user_id uuid,
@@ -17,7 +18,7 @@ create function find_api_key(presented_hash bytea)
         select k.tenant_id, k.id, k.hash, k.scopes, k.user_id, k.last_used_at
         from public.api_keys k
         where k.hash = presented_hash
-          and k.revoked_at is null
+          and (k.revoked_at is null or k.revoked_at > now())
           and (k.expires_at is null or k.expires_at > now())
     $$;
 

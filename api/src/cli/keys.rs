@@ -103,6 +103,7 @@ async fn list(keys: &Keys, tenant: TenantId) -> CommandResult {
 
 fn state(key: &ApiKeyInfo) -> String {
     match (key.revoked_at, key.expires_at) {
+        (Some(at), _) if at > now() => format!("until {}", at.date()),
         (Some(_), _) => "revoked".to_owned(),
         (None, Some(at)) if at <= now() => "expired".to_owned(),
         (None, Some(at)) => format!("until {}", at.date()),

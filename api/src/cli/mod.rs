@@ -1,5 +1,7 @@
 //! The command line: parse, wire, run. The composition root, so it may import everything.
 
+mod client;
+mod export;
 mod healthcheck;
 mod import;
 mod keys;
@@ -56,6 +58,8 @@ enum Command {
     },
     /// Load contexts from a file with one JSON object per line
     Import(import::ImportArguments),
+    /// Write contexts to a file, one JSON object per line
+    Export(export::ExportArguments),
     /// Print the OpenAPI document; needs no configuration
     Openapi,
     /// Ask the API on this machine whether it is ready; for images without curl
@@ -92,6 +96,7 @@ fn execute(command: Command) -> CommandResult {
             Command::Keys { command } => keys::run(&source, command).await,
             Command::Tenants { command } => tenants::run(&source, command).await,
             Command::Import(arguments) => import::run(&source, arguments).await,
+            Command::Export(arguments) => export::run(&source, arguments).await,
             Command::Healthcheck => healthcheck::run(&source).await,
             Command::Openapi => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! Many writes in one request.
 
-use super::{ContextId, NewContext, UserId};
+use super::{ContextId, NewContext};
 
 /// One write of many.
 #[derive(Debug)]
@@ -15,30 +15,11 @@ pub enum BatchOperation {
     Delete { id: ContextId, expected: Option<i64> },
 }
 
-/// What an operation is about: two about the same cannot be in one statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subject<'a> {
-    Id(ContextId),
-    Key(UserId, &'a str),
-    /// A context that nothing else can name yet.
-    New,
-}
-
 impl BatchOperation {
     pub fn context(&self) -> Option<&NewContext> {
         match self {
             Self::Create(new) | Self::Upsert { new, .. } | Self::Update { new, .. } => Some(new),
             Self::Delete { .. } => None,
-        }
-    }
-
-    pub fn subject(&self) -> Subject<'_> {
-        match self {
-            Self::Create(new) | Self::Upsert { new, .. } => match &new.key {
-                Some(key) => Subject::Key(new.user_id, key.as_str()),
-                None => Subject::New,
-            },
-            Self::Update { id, .. } | Self::Delete { id, .. } => Subject::Id(*id),
         }
     }
 }

@@ -109,6 +109,16 @@ impl ContextInput {
 }
 
 impl NewContext {
+    /// Keeps the text of `present` where it was extracted from this very content: the order of its members, in which it was
+    /// extracted, is not stored.
+    #[must_use]
+    pub fn with_text_of(mut self, present: &Context) -> Self {
+        if !self.text_given && !present.text_given && self.content.equals(&present.content) {
+            self.text.clone_from(&present.text);
+        }
+        self
+    }
+
     /// What makes `context` again what it was in content: of the caller's fields all but the life, which is that of
     /// `present`.
     ///

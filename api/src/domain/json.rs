@@ -40,6 +40,11 @@ impl JsonDocument {
         self.raw.get()
     }
 
+    /// Whether `other` is the same value, in whatever order its members stand.
+    pub fn equals(&self, other: &RawValue) -> bool {
+        serde_json::from_str::<Value>(other.get()).is_ok_and(|other| other == self.value)
+    }
+
     pub fn is_object(&self) -> bool {
         self.value.is_object()
     }

@@ -51,6 +51,16 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 pub const IDEMPOTENCY_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Operations of one batch.
 pub const BATCH_OPERATIONS_MAX: usize = 1_000;
+/// Lines of an import that are stored in one transaction.
+pub const IMPORT_BATCH_LINES_MAX: usize = 500;
+/// Bytes of lines of an import that are stored in one transaction, but for the last line.
+pub const IMPORT_BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Lines that were not stored and whose errors are in the answer to an import; of the others there is the number.
+pub const IMPORT_ERRORS_MAX: usize = 100;
+/// How long an import waits for the next line.
+pub const IMPORT_IDLE_MAX: Duration = Duration::from_secs(30);
+/// How long an operation's events are sent; then a client that wants more asks again.
+pub const EVENTS_MAX: Duration = Duration::from_secs(300);
 /// Seconds for which the old secret of a rotated key may go on: a week.
 pub const ROTATION_OVERLAP_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// How long one request may take in all.

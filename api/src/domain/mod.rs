@@ -6,6 +6,7 @@ mod api_key;
 mod audit;
 mod batch;
 mod context;
+mod erasure;
 pub mod filter;
 mod idempotency;
 mod ids;
@@ -22,13 +23,15 @@ mod precondition;
 mod retention;
 mod search;
 mod tenant;
+mod transfer;
 mod vector;
 
 pub use actor::{Access, Actor, Principal};
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Scope};
 pub use audit::{Action, AuditEntry, AuditRequest};
-pub use batch::{BatchOperation, BatchResult, BatchResultKind, Subject};
+pub use batch::{BatchOperation, BatchResult, BatchResultKind};
 pub use context::{Context, ContextVersion, EmbeddingStatus, ListRequest, Selection};
+pub use erasure::{Erased, ErasureReceipt};
 pub use filter::Filter;
 pub use idempotency::{Fingerprint, IdempotencyKey, IdempotentRequest, KeptAnswer};
 pub use ids::{ContextId, DEFAULT_TENANT, OperationId, SpaceId, TenantId, UserId};
@@ -46,4 +49,5 @@ pub use search::{
     Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest, SearchResponse, SpaceInfo, rrf_score,
 };
 pub use tenant::{Tenant, TenantName};
+pub use transfer::{ExportLine, ImportCounts, ImportLine, ImportReport, Imported, Origin, derived_id};
 pub use vector::Vector;

@@ -42,7 +42,13 @@ impl ContextPatch {
         let mut target = self.writable(context)?;
         merge_into(&mut target, &self.0, 1)?;
         let merged = serde_json::to_vec(&target).map_err(Error::internal)?;
-        from_json::<ContextInput>(&merged)?.check()
+        let mut new = from_json::<ContextInput>(&merged)?.check()?;
+        if !self.0.contains_key("content") && !self.0.contains_key("text") {
+            // The text stays as it is, also where it was extracted from content in an order that nobody remembers.
+            new.text.clone_from(&context.text);
+            new.text_given = context.text_given;
+        }
+        Ok(new)
     }
 
     /// The fields of `context` that a caller may write, but for those that the patch puts out of force.

@@ -68,7 +68,7 @@ impl ListQuery {
     }
 }
 
-fn filter_of_parameter(json: &str) -> Result<Filter> {
+pub(super) fn filter_of_parameter(json: &str) -> Result<Filter> {
     let raw: &RawValue = serde_json::from_str(json)
         .map_err(|error| Error::parameter("filter", format!("is not JSON: {error}")))?;
     Filter::parse(raw).map_err(|error| error.at("/filter"))

@@ -12,9 +12,11 @@ mod health;
 mod history;
 mod observe;
 mod openapi;
+mod operations;
 mod problem;
 mod search;
 mod tenants;
+mod transfer;
 
 use std::{
     net::TcpListener,
@@ -108,6 +110,8 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(contexts::create_context)
         .service(contexts::list_contexts)
         .service(contexts::count_contexts)
+        .service(transfer::import_contexts)
+        .service(transfer::export_contexts)
         .service(batch::write_batch)
         .service(search::search_contexts)
         .service(contexts::get_context)
@@ -116,6 +120,12 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(contexts::delete_context)
         .service(history::list_versions)
         .service(history::restore_context)
+        .service(operations::list_operations)
+        .service(operations::get_operation)
+        .service(operations::follow_operation)
+        .service(operations::cancel_operation)
+        .service(operations::retry_operation)
+        .service(operations::erase_user)
         .service(api_keys::create_api_key)
         .service(api_keys::list_api_keys)
         .service(api_keys::rotate_api_key)

@@ -32,6 +32,9 @@ use crate::{
 /// Characters of a caller's own request id.
 const REQUEST_ID_CHARS_MAX: usize = 64;
 
+/// Even the longest import ends some time.
+const IMPORT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
 /// Wraps the whole application.
 pub(super) async fn observe(
     request: ServiceRequest,
@@ -42,15 +45,17 @@ pub(super) async fn observe(
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.as_str().into()));
     let span = tracing::info_span!("http.request", request.id = %id);
+    // An import takes as long as its lines do; it has a deadline for each of them.
+    let deadline = if request.path() == "/v1/contexts/import" { IMPORT_DEADLINE } else { REQUEST_DEADLINE };
     let handled = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone());
-    let response = match tokio::time::timeout(REQUEST_DEADLINE, handled).await {
+    let response = match tokio::time::timeout(deadline, handled).await {
         Ok(Ok(Ok(response))) => Ok(finish(response.map_into_boxed_body(), &id)),
         Ok(Ok(Err(error))) => Err(error),
         Ok(Err(_panic)) => Err(failed(Error::internal("a handler panicked"), &id)),
         Err(_) => Err(failed(
             Error::new(
                 Code::DeadlineExceeded,
-                format!("The request took longer than {} s.", REQUEST_DEADLINE.as_secs()),
+                format!("The request took longer than {} s.", deadline.as_secs()),
             )
             .with_retry_after(Duration::from_secs(1)),
             &id,

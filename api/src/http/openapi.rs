@@ -26,6 +26,7 @@ use crate::error::{Code, Error};
     servers((url = "/", description = "The server that this document was fetched from.")),
     tags(
         (name = "contexts", description = "Storing contexts and getting them back."),
+        (name = "operations", description = "Long work: seeing it, stopping it, starting it again."),
         (name = "api-keys", description = "Who may come in. For keys with the scope `admin`."),
         (name = "tenants", description = "Who owns everything else. For operators."),
         (name = "audit", description = "Who did what. For keys with the scope `admin`."),

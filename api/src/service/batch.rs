@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     domain::{
-        Actor, BatchOperation, BatchResult, BatchResultKind, Context, ContextId, IdempotentRequest,
-        KeptAnswer, Precondition, SpaceId, SpaceInfo, Subject,
+        Actor, BatchOperation, BatchResult, BatchResultKind, ContextId, IdempotentRequest, KeptAnswer,
+        NewContext, Origin, Precondition, SpaceId, SpaceInfo, UserId,
     },
     error::{Code, Error, Result},
-    store::{Deletion, OnKey, Origin, Unit, WriteRow},
+    store::{Deletion, OnKey, Unit, WriteRow},
 };
 
 /// What became of each operation, in their order.
@@ -22,7 +22,7 @@ pub type BatchResults = Vec<Result<BatchResult, Arc<Error>>>;
 /// An operation with all that needs no database done.
 pub(super) struct Prepared {
     pub operation: BatchOperation,
-    /// Of the context to be made, when one is made.
+    /// Of the context that it is about, or that it makes.
     pub id: ContextId,
     pub chunks: Vec<String>,
     /// Of a context that comes from elsewhere.
@@ -31,41 +31,74 @@ pub(super) struct Prepared {
 
 /// What operations must have in common to share a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Create,
     Upsert,
     /// Of a version that is expected: alone, because a statement for many cannot look before it writes.
     UpsertExpected,
-    Update,
+    /// By its id; perhaps also what was deleted.
+    Update {
+        revive: bool,
+    },
     Delete,
 }
 
-impl Prepared {
-    fn kind(&self) -> Kind {
-        match &self.operation {
+/// An operation and how it is done.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'p> {
+    pub prepared: &'p Prepared,
+    pub kind: Kind,
+}
+
+impl<'p> Item<'p> {
+    fn of(prepared: &'p Prepared) -> Self {
+        let kind = match &prepared.operation {
             BatchOperation::Create(_) => Kind::Create,
             BatchOperation::Upsert { expected: None, .. } => Kind::Upsert,
             BatchOperation::Upsert { expected: Some(_), .. } => Kind::UpsertExpected,
-            BatchOperation::Update { .. } => Kind::Update,
+            BatchOperation::Update { .. } => Kind::Update { revive: false },
             BatchOperation::Delete { .. } => Kind::Delete,
-        }
+        };
+        Self { prepared, kind }
     }
 
-    fn row(&self) -> Option<WriteRow<'_>> {
-        let (id, expected) = match &self.operation {
-            BatchOperation::Update { id, expected, .. } => (*id, *expected),
-            _ => (self.id, None),
+    fn row(&self) -> Option<WriteRow<'p>> {
+        let Prepared { operation, id, chunks, origin } = self.prepared;
+        let expected = match operation {
+            BatchOperation::Update { expected, .. } => *expected,
+            _ => None,
         };
-        let (new, chunks) = (self.operation.context()?, self.chunks.as_slice().into());
-        Some(WriteRow { id, new, chunks, expected, origin: self.origin })
+        let chunks = chunks.as_slice().into();
+        Some(WriteRow { id: *id, new: operation.context()?, chunks, expected, origin: *origin })
     }
 
     fn deletion(&self) -> Option<Deletion> {
-        match self.operation {
+        match self.prepared.operation {
             BatchOperation::Delete { id, expected } => Some(Deletion { id, expected }),
             _ => None,
         }
     }
+
+    /// What it is about: two about the same cannot be in one statement.
+    fn subject(&self) -> Subject<'p> {
+        match (
+            self.kind,
+            self.prepared.operation.context().and_then(|new| Some((new.user_id, new.key.as_ref()?))),
+        ) {
+            (Kind::Update { .. } | Kind::Delete, _) => Subject::Id(self.prepared.id),
+            (_, Some((user, key))) => Subject::Key(user, key.as_str()),
+            (_, None) => Subject::New,
+        }
+    }
+}
+
+/// What an operation is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Subject<'p> {
+    Id(ContextId),
+    Key(UserId, &'p str),
+    /// A context that nothing else can name yet.
+    New,
 }
 
 impl Service {
@@ -100,9 +133,10 @@ impl Service {
         }
         let work = async |unit: &mut Unit| {
             let mut results = results.clone();
-            let done = run_all(unit, actor, space_id(space.as_ref()), &prepared).await?;
+            let items: Vec<Item<'_>> = prepared.iter().map(Item::of).collect();
+            let done = run_all(unit, actor, space_id(space.as_ref()), &items).await?;
             for (index, result) in places.iter().copied().zip(done) {
-                match result {
+                match result.map_err(|error| error.at("/context")) {
                     Err(error) if atomic => return Err(at_operation(error, index)),
                     result => results[index] = result.map_err(Arc::new),
                 }
@@ -132,7 +166,11 @@ fn prepare(actor: &Actor, operation: BatchOperation, space: Option<&SpaceInfo>) 
         }
         None => Vec::new(),
     };
-    Ok(Prepared { operation, id: ContextId::generate(), chunks, origin: None })
+    let id = match &operation {
+        BatchOperation::Update { id, .. } | BatchOperation::Delete { id, .. } => *id,
+        BatchOperation::Create(_) | BatchOperation::Upsert { .. } => ContextId::generate(),
+    };
+    Ok(Prepared { operation, id, chunks, origin: None })
 }
 
 /// Runs all of them, as many at a time as can share a statement. The error of one does not undo another.
@@ -140,10 +178,10 @@ pub(super) async fn run_all(
     unit: &mut Unit,
     actor: &Actor,
     space: Option<SpaceId>,
-    prepared: &[Prepared],
+    items: &[Item<'_>],
 ) -> Result<Vec<Result<BatchResult>>> {
-    let mut results = Vec::with_capacity(prepared.len());
-    let mut rest = prepared;
+    let mut results = Vec::with_capacity(items.len());
+    let mut rest = items;
     while !rest.is_empty() {
         let (group, after) = rest.split_at(shared(rest));
         rest = after;
@@ -170,21 +208,16 @@ pub(super) async fn run_all(
     Ok(results)
 }
 
-/// How many at the beginning of `prepared` can share a statement: of one kind, and about different things.
-fn shared(prepared: &[Prepared]) -> usize {
+/// How many at the beginning of `items` can share a statement: of one kind, and about different things.
+fn shared(items: &[Item<'_>]) -> usize {
     let mut seen = HashSet::new();
-    let kind = prepared.first().map(Prepared::kind);
-    let alone = kind == Some(Kind::UpsertExpected);
-    let mut count = 0;
-    for next in prepared {
-        let subject = next.operation.subject();
-        let fits = Some(next.kind()) == kind && (subject == Subject::New || seen.insert(subject));
-        if !fits || (alone && count == 1) {
-            break;
-        }
-        count += 1;
+    let Some(kind) = items.first().map(|item| item.kind) else { return 0 };
+    if kind == Kind::UpsertExpected {
+        return 1;
     }
-    count
+    let alike = items.iter().take_while(|item| item.kind == kind);
+    let subjects = alike.map(|item| item.subject());
+    subjects.take_while(|subject| *subject == Subject::New || seen.insert(*subject)).count()
 }
 
 /// Errors that the database finds in one row, and then refuses the statement.
@@ -196,91 +229,82 @@ async fn run_group(
     unit: &mut Unit,
     actor: &Actor,
     space: Option<SpaceId>,
-    group: &[Prepared],
+    group: &[Item<'_>],
 ) -> Result<Vec<Result<BatchResult>>> {
-    let rows: Vec<WriteRow<'_>> = group.iter().filter_map(Prepared::row).collect();
+    let rows: Vec<WriteRow<'_>> = group.iter().filter_map(Item::row).collect();
     let mut done: Vec<Option<BatchResult>> = vec![None; group.len()];
-    match group.first().map(Prepared::kind) {
-        None => {}
+    let written = match group.first().map(|item| item.kind) {
+        None => Vec::new(),
+        Some(Kind::UpsertExpected) => return upsert_expected(unit, actor, space, group).await,
+        Some(Kind::Create) => unit.create_contexts(actor, space, &rows, OnKey::Keep).await?,
+        Some(Kind::Upsert) => unit.create_contexts(actor, space, &rows, OnKey::Update).await?,
+        Some(Kind::Update { revive }) => unit.update_contexts(actor, space, &rows, revive).await?,
         Some(Kind::Delete) => {
-            let deletions: Vec<Deletion> = group.iter().filter_map(Prepared::deletion).collect();
+            let deletions: Vec<Deletion> = group.iter().filter_map(Item::deletion).collect();
             for deleted in unit.delete_contexts(actor, &deletions, false).await? {
                 let id = deletions[deleted.index].id;
                 let kind = BatchResultKind::Deleted;
                 done[deleted.index] = Some(BatchResult { id, version: deleted.version, kind });
             }
+            Vec::new()
         }
-        Some(kind) => {
-            let written = match kind {
-                Kind::Create => unit.create_contexts(actor, space, &rows, OnKey::Keep).await?,
-                Kind::Upsert => unit.create_contexts(actor, space, &rows, OnKey::Update).await?,
-                Kind::UpsertExpected => return upsert_expected(unit, actor, space, group).await,
-                Kind::Update | Kind::Delete => unit.update_contexts(actor, space, &rows).await?,
-            };
-            for row in written {
-                let kind = if row.created { BatchResultKind::Created } else { BatchResultKind::Changed };
-                done[row.index] = Some(BatchResult { id: row.id, version: row.version, kind });
-            }
-        }
+    };
+    for row in written {
+        let kind = if row.created { BatchResultKind::Created } else { BatchResultKind::Changed };
+        done[row.index] = Some(BatchResult { id: row.id, version: row.version, kind });
     }
     let mut results = Vec::with_capacity(group.len());
-    for (prepared, done) in group.iter().zip(done) {
+    for (item, done) in group.iter().zip(done) {
         results.push(match done {
             Some(done) => Ok(done),
-            None => explain(unit, &prepared.operation).await?,
+            None => explain(unit, *item).await?,
         });
     }
     Ok(results)
 }
 
 /// Why an operation did nothing.
-async fn explain(unit: &mut Unit, operation: &BatchOperation) -> Result<Result<BatchResult>> {
-    let current = match operation.subject() {
-        Subject::Id(id) => unit.lock_context(id).await?.filter(|context| context.is_active),
-        Subject::Key(..) => {
-            match operation.context().and_then(|new| Some((new.user_id, new.key.as_ref()?))) {
-                Some((user, key)) => unit.lock_context_by_key(user, key).await?,
-                None => None,
-            }
+async fn explain(unit: &mut Unit, item: Item<'_>) -> Result<Result<BatchResult>> {
+    let new = item.prepared.operation.context();
+    let current = match (item.kind, new) {
+        (Kind::Update { .. } | Kind::Delete, _) => {
+            unit.lock_context(item.prepared.id).await?.filter(|context| context.is_active)
         }
-        Subject::New => None,
+        (_, Some(NewContext { user_id, key: Some(key), .. })) => {
+            unit.lock_context_by_key(*user_id, key).await?
+        }
+        _ => None,
     };
     let Some(current) = current else { return Ok(Err(not_found())) };
-    Ok(check(operation, &current).map(|()| unchanged(&current)))
-}
-
-fn check(operation: &BatchOperation, current: &Context) -> Result<()> {
-    match operation {
+    if new.is_some_and(|new| new.user_id != current.user_id) {
+        return Ok(Err(Error::invalid("/user_id", "a context stays with its user")));
+    }
+    let unchanged =
+        BatchResult { id: current.id, version: current.version, kind: BatchResultKind::Unchanged };
+    Ok(match &item.prepared.operation {
         BatchOperation::Create(_) => {
             Err(Error::new(Code::KeyConflict, "Another context of this user has this key already.")
-                .with_violation("/context/key", "belongs to another context"))
-        }
-        BatchOperation::Update { new, .. } if new.user_id != current.user_id => {
-            Err(Error::invalid("/context/user_id", "a context stays with its user"))
+                .with_violation("/key", "belongs to another context"))
         }
         BatchOperation::Upsert { expected, .. }
         | BatchOperation::Update { expected, .. }
         | BatchOperation::Delete { expected, .. } => expected
             .map_or(Precondition::None, |version| Precondition::Version(vec![version]))
-            .require(current.version),
-    }
-}
-
-fn unchanged(current: &Context) -> BatchResult {
-    BatchResult { id: current.id, version: current.version, kind: BatchResultKind::Unchanged }
+            .require(current.version)
+            .map(|()| unchanged),
+    })
 }
 
 async fn upsert_expected(
     unit: &mut Unit,
     actor: &Actor,
     space: Option<SpaceId>,
-    group: &[Prepared],
+    group: &[Item<'_>],
 ) -> Result<Vec<Result<BatchResult>>> {
     let mut results = Vec::new();
-    for prepared in group {
-        let operation = &prepared.operation;
-        let found = explain(unit, operation).await?;
-        let (Ok(current), Some(row)) = (&found, prepared.row()) else {
+    for item in group {
+        let found = explain(unit, *item).await?;
+        let (Ok(current), Some(row)) = (&found, item.row()) else {
             results.push(found.map_err(|error| match error.code {
                 Code::ContextNotFound => {
                     Error::new(Code::PreconditionFailed, "There is no such context to be changed.")
@@ -290,7 +314,7 @@ async fn upsert_expected(
             continue;
         };
         let row = WriteRow { id: current.id, ..row };
-        let written = unit.update_contexts(actor, space, &[row]).await?;
+        let written = unit.update_contexts(actor, space, &[row], false).await?;
         results.push(Ok(written.first().map_or(*current, |written| BatchResult {
             id: written.id,
             version: written.version,
@@ -305,28 +329,40 @@ mod tests {
     use serde_json::{from_str, json};
 
     use super::*;
-    use crate::domain::{ContextInput, UserId};
+    use crate::domain::ContextInput;
 
-    fn new(key: Option<&str>) -> crate::domain::NewContext {
+    fn new(key: Option<&str>) -> NewContext {
         let input =
             json!({"user_id": UserId(uuid::Uuid::nil()), "context_type": "t", "key": key, "content": 1});
         from_str::<ContextInput>(&input.to_string()).unwrap().check().unwrap()
     }
 
     fn prepared(operation: BatchOperation) -> Prepared {
-        Prepared { operation, id: ContextId::generate(), chunks: Vec::new(), origin: None }
+        let id = match operation {
+            BatchOperation::Delete { id, .. } => id,
+            _ => ContextId::generate(),
+        };
+        Prepared { operation, id, chunks: Vec::new(), origin: None }
+    }
+
+    fn shared_of(operations: Vec<BatchOperation>) -> usize {
+        let prepared: Vec<Prepared> = operations.into_iter().map(prepared).collect();
+        shared(&prepared.iter().map(Item::of).collect::<Vec<_>>())
     }
 
     #[test]
     fn neighbours_of_one_kind_about_different_things_share_a_statement() {
-        let upsert = |key, expected| prepared(BatchOperation::Upsert { new: new(key), expected });
+        let upsert = |key, expected| BatchOperation::Upsert { new: new(key), expected };
         let id = ContextId::generate();
-        let delete = |id| prepared(BatchOperation::Delete { id, expected: None });
-        assert_eq!(shared(&[]), 0);
-        assert_eq!(shared(&[upsert(None, None), upsert(None, None), upsert(Some("a"), None)]), 3);
-        assert_eq!(shared(&[upsert(Some("a"), None), upsert(Some("b"), None), upsert(Some("a"), None)]), 2);
-        assert_eq!(shared(&[upsert(Some("a"), Some(1)), upsert(Some("b"), Some(1))]), 1);
-        assert_eq!(shared(&[upsert(None, None), prepared(BatchOperation::Create(new(None)))]), 1);
-        assert_eq!(shared(&[delete(id), delete(ContextId::generate()), delete(id)]), 2);
+        let delete = |id| BatchOperation::Delete { id, expected: None };
+        assert_eq!(shared_of(vec![]), 0);
+        assert_eq!(shared_of(vec![upsert(None, None), upsert(None, None), upsert(Some("a"), None)]), 3);
+        assert_eq!(
+            shared_of(vec![upsert(Some("a"), None), upsert(Some("b"), None), upsert(Some("a"), None)]),
+            2
+        );
+        assert_eq!(shared_of(vec![upsert(Some("a"), Some(1)), upsert(Some("b"), Some(1))]), 1);
+        assert_eq!(shared_of(vec![upsert(None, None), BatchOperation::Create(new(None))]), 1);
+        assert_eq!(shared_of(vec![delete(id), delete(ContextId::generate()), delete(id)]), 2);
     }
 }

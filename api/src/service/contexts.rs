@@ -138,7 +138,7 @@ impl Service {
         precondition: &Precondition,
     ) -> Result<Context> {
         let space = self.space_of_given([new]).await?;
-        self.change(actor, id, precondition, space, |_| Ok(new.clone())).await
+        self.change(actor, id, precondition, space, |present| Ok(new.clone().with_text_of(present))).await
     }
 
     /// Changes some fields of a context.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a verified key is trusted without asking again: the longest time that a revoked key still works.
-const VERIFIED_TTL: Duration = Duration::from_millis(900);
+pub(super) const VERIFIED_TTL: Duration = Duration::from_millis(900);
 const VERIFIED_MAX: u64 = 10_000;
 /// How often the last use of a key is written down.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);

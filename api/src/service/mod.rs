@@ -6,9 +6,13 @@ mod batch;
 mod chunking;
 mod contexts;
 mod embed;
+mod erasure;
+mod export;
 mod health;
 mod history;
+mod import;
 mod keys;
+mod operations;
 mod provider;
 mod search;
 mod tenants;
@@ -23,7 +27,9 @@ use tokio::sync::Notify;
 pub use self::{
     batch::BatchResults,
     embed::Round,
+    export::Export,
     health::{Check, CheckStatus, Health},
+    import::{ImportRequest, LineError, LineResult},
     keys::{Keys, NewKey},
     provider::ProviderState,
     tenants::Tenants,

@@ -117,7 +117,7 @@ impl Store {
     pub async fn find_api_keys_by_prefix(&self, tenant: TenantId, prefix: &str) -> Result<Vec<Uuid>> {
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query_scalar(
-            "select id from api_keys where tenant_id = $1 and prefix = $2 and revoked_at is null order by id limit 100",
+            "select id from api_keys where tenant_id = $1 and prefix = $2 and (revoked_at is null or revoked_at > now()) order by id limit 100",
         )
         .bind(tenant.0)
         .bind(prefix)
@@ -150,7 +150,8 @@ impl Unit {
             "select ",
             columns!(),
             " from api_keys
-             where tenant_id = $1 and id = $2 and revoked_at is null and (expires_at is null or expires_at > now())
+             where tenant_id = $1 and id = $2 and (revoked_at is null or revoked_at > now())
+               and (expires_at is null or expires_at > now())
              for update",
         ))
         .bind(tenant.0)
@@ -160,8 +161,7 @@ impl Unit {
         connection.settle(result)?.as_ref().map(info_from_row).transpose()
     }
 
-    /// Lets a key work for so many seconds more, and no longer than it would have; at zero it is revoked at once. Answers
-    /// whether there was such a key.
+    /// Revokes a key in so many seconds, and no later than it would have been. Answers whether there was such a key.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -170,10 +170,8 @@ impl Unit {
         let connection = self.connection();
         let result = sqlx::query(
             "update api_keys
-             set revoked_at = case when $3 = 0 then now() end,
-                 expires_at = case when $3 = 0 then expires_at
-                                   else least(expires_at, now() + make_interval(secs => $3)) end
-             where tenant_id = $1 and id = $2 and revoked_at is null",
+             set revoked_at = least(revoked_at, now() + make_interval(secs => $3))
+             where tenant_id = $1 and id = $2 and (revoked_at is null or revoked_at > now())",
         )
         .bind(tenant.0)
         .bind(id)
@@ -181,23 +179,6 @@ impl Unit {
         .execute(connection.pg())
         .await;
         Ok(connection.settle(result)?.rows_affected() > 0)
-    }
-
-    /// Revokes the keys that are bound to a user; answers how many it was.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn revoke_api_keys_of(&mut self, user: UserId) -> Result<u64> {
-        let tenant = self.access.tenant;
-        let connection = self.connection();
-        let result = sqlx::query(
-            "update api_keys set revoked_at = now() where tenant_id = $1 and user_id = $2 and revoked_at is null",
-        )
-        .bind(tenant.0)
-        .bind(user.0)
-        .execute(connection.pg())
-        .await;
-        Ok(connection.settle(result)?.rows_affected())
     }
 }
 

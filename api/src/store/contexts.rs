@@ -1,5 +1,7 @@
 //! Reading contexts as they are now.
 
+use std::collections::HashSet;
+
 use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
 use sqlx::{
@@ -172,6 +174,24 @@ impl Unit {
     pub async fn lock_context(&mut self, id: ContextId) -> Result<Option<Context>> {
         let access = self.access;
         find_one(self.connection(), by_id(LOCK, access, id)).await
+    }
+
+    /// Which of `ids` exist, whoever's they are and deleted or not, and until the end of the unit nobody else's to change.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; [`crate::error::Code::DatabaseBusy`].
+    pub async fn lock_existing(&mut self, ids: &[ContextId]) -> Result<HashSet<ContextId>> {
+        let tenant = self.access.tenant;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let connection = self.connection();
+        let result = sqlx::query_scalar::<_, Uuid>(
+            "select c.id from contexts c where c.tenant_id = $1 and c.id = any($2) order by c.id for update",
+        )
+        .bind(tenant.0)
+        .bind(ids)
+        .fetch_all(connection.pg())
+        .await;
+        Ok(connection.settle(result)?.into_iter().map(ContextId).collect())
     }
 
     /// The context of this user and key, if there is one that can be seen.

@@ -8,6 +8,8 @@ mod deletions;
 #[cfg(feature = "embedded-postgres")]
 mod embedded;
 mod embeddings;
+mod erasure;
+mod export;
 mod failure;
 mod filter;
 mod health;
@@ -15,6 +17,7 @@ mod idempotency;
 mod life;
 mod maintenance;
 mod migrations;
+mod operations;
 mod pool;
 mod search;
 mod spaces;
@@ -31,15 +34,17 @@ pub use self::{
     contexts::Bounded,
     deletions::{Deleted, Deletion},
     embeddings::{ChunkVector, PendingChunk, PendingContext},
+    export::ExportRow,
     health::SchemaState,
     idempotency::Claim,
     migrations::Applied,
+    operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
     search::{ChunkHit, Scope, Semantic},
     unit::Unit,
     upkeep::Removed,
     versions::PastVersion,
-    writes::{OnKey, Origin, WriteRow, Written, WrittenRow},
+    writes::{OnKey, WriteRow, Written, WrittenRow},
 };
 
 #[cfg(feature = "embedded-postgres")]

@@ -20,7 +20,7 @@ use crate::{
 macro_rules! version_columns {
     () => {
         "c.context_id as id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.text_given, c.created_at, \
-         c.updated_at, c.expires_at, null::bigint as sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, \
+         c.updated_at, c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, \
          c.version, 'ready' as embedding_status, null as embedding_error, false as extend"
     };
 }
@@ -66,19 +66,24 @@ fn push_as_of(query: &mut QueryBuilder<Postgres>, at: OffsetDateTime, is_past: b
     }
 }
 
-/// Both halves of what was in force at a time, in one statement.
-fn push_both(
+/// Both halves of what was in force at a time, in one statement; each with columns of its own besides.
+pub(super) fn push_both(
     query: &mut QueryBuilder<Postgres>,
     tenant: TenantId,
     selection: &Selection,
     at: OffsetDateTime,
+    [present_extra, past_extra]: [&'static str; 2],
     mut push_rest: impl FnMut(&mut QueryBuilder<Postgres>, &'static str),
 ) {
-    query.push(concat!("(select ", context_columns!(), " from contexts c where true"));
+    query
+        .push(concat!("(select ", context_columns!()))
+        .push(present_extra)
+        .push(" from contexts c where true");
     push_selection(query, tenant, selection, "c.id");
     push_as_of(query, at, false);
     push_rest(query, "c.id");
-    query.push(concat!(") union all (select ", version_columns!(), " from context_versions c where true"));
+    query.push(concat!(") union all (select ", version_columns!()));
+    query.push(past_extra).push(" from context_versions c where true");
     push_selection(query, tenant, selection, "c.context_id");
     push_as_of(query, at, true);
     push_rest(query, "c.context_id");
@@ -120,7 +125,7 @@ impl Store {
     ) -> Result<Option<Context>> {
         let selection = Selection { user_id: access.user, ..Selection::default() };
         let mut query = QueryBuilder::new("");
-        push_both(&mut query, access.tenant, &selection, at, |query, id_column| {
+        push_both(&mut query, access.tenant, &selection, at, ["", ""], |query, id_column| {
             query.push(" and ").push(id_column).push(" = ").push_bind(id.0);
         });
         let mut connection = self.tenant(access.tenant).await?;
@@ -140,7 +145,7 @@ impl Store {
     ) -> Result<Bounded> {
         let rows = i64::from(request.limit.get()) + 1;
         let mut query = QueryBuilder::new("select c.* from (");
-        push_both(&mut query, tenant, &request.selection, at, |query, id_column| {
+        push_both(&mut query, tenant, &request.selection, at, ["", ""], |query, id_column| {
             if let Some(cursor) = request.cursor {
                 query.push(" and ").push(id_column).push(" < ").push_bind(cursor.id());
             }
@@ -163,7 +168,7 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<u64> {
         let mut query = QueryBuilder::new("select count(*) from (");
-        push_both(&mut query, tenant, selection, at, |_, _| {});
+        push_both(&mut query, tenant, selection, at, ["", ""], |_, _| {});
         query.push(") c");
         let mut connection = self.tenant(tenant).await?;
         let statement = query.build_query_scalar::<i64>().persistent(selection.filter.is_none());

@@ -51,18 +51,41 @@ pub async fn embed(service: Service, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Does long work that waits, or whose process ended, until `stop` turns true.
+pub async fn operations(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        match service.run_operations().await {
+            Ok(true) if !*stop.borrow() => continue,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, code = %error.code, "no operation could be begun; they will be")
+            }
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(REST) => {}
+        }
+    }
+}
+
 /// How often outdated rows are removed. They are invisible at once; this is about their space.
 const REMOVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Removes what is outdated until `stop` turns true.
 pub async fn remove_outdated(service: Service, retention: Retention, mut stop: watch::Receiver<bool>) {
     loop {
-        if let Err(error) = service.remove_outdated(&retention).await {
-            tracing::warn!(%error, code = %error.code, "outdated rows were not removed; they will be");
-        }
+        let pause = match service.remove_outdated(&retention).await {
+            // There is more than one round takes.
+            Ok(removed) if removed.may_have_left_some() => REST,
+            Ok(_) => REMOVE_EVERY,
+            Err(error) => {
+                tracing::warn!(%error, code = %error.code, "outdated rows were not removed; they will be");
+                REMOVE_EVERY
+            }
+        };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(REMOVE_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -9,13 +9,12 @@ use std::borrow::Cow;
 use pgvector::HalfVector;
 use sha2::{Digest, Sha256};
 use sqlx::{Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use self::sql::{INSERT_IN_BRIEF, INSERT_IN_FULL, UPDATE_IN_BRIEF, UPDATE_IN_FULL};
 use super::{Store, Unit, contexts::from_row, pool::Connection};
 use crate::{
-    domain::{Action, Actor, Context, ContextId, NewContext, SpaceId},
+    domain::{Action, Actor, Context, ContextId, NewContext, Origin, SpaceId},
     error::{Error, Result},
 };
 
@@ -31,14 +30,6 @@ pub struct WriteRow<'a> {
     pub expected: Option<i64>,
     /// For a context that comes from elsewhere.
     pub origin: Option<Origin>,
-}
-
-/// What a context that comes from elsewhere brings along.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    pub version: i64,
-    pub created_at: OffsetDateTime,
-    pub updated_at: OffsetDateTime,
 }
 
 /// What a write did to a context.
@@ -215,7 +206,8 @@ impl Unit {
         self.write(bind(INSERT_IN_BRIEF, actor, space, rows, update, Action::UpdateContext)).await
     }
 
-    /// Changes many, by their ids, which must differ. Those that were not written are not among the answers.
+    /// Changes many, by their ids, which must differ; with `revive` also those that were deleted or have expired. Those
+    /// that were not written are not among the answers.
     ///
     /// # Errors
     /// [`crate::error::Code::KeyConflict`] when one of them would get the key of another.
@@ -224,8 +216,9 @@ impl Unit {
         actor: &Actor,
         space: Option<SpaceId>,
         rows: &[WriteRow<'_>],
+        revive: bool,
     ) -> Result<Vec<WrittenRow>> {
-        self.write(bind(UPDATE_IN_BRIEF, actor, space, rows, false, Action::UpdateContext)).await
+        self.write(bind(UPDATE_IN_BRIEF, actor, space, rows, revive, Action::UpdateContext)).await
     }
 
     async fn write(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<WrittenRow>> {

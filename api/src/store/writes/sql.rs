@@ -36,7 +36,7 @@ macro_rules! insert {
                                         created_at, updated_at, expires_at, sliding_ttl_seconds, valid_from, valid_to,
                                         version, text_version, embedding_digest, embedding_status)
              select $1, i.id, i.user_id, i.context_type, i.key, i.content::jsonb, i.metadata::jsonb, i.text,
-                    i.text_given, coalesce(i.created_at, i.at), coalesce(i.updated_at, i.at),
+                    i.text_given, least(i.created_at, i.at), least(i.updated_at, i.at),
                     coalesce(i.expires_at, i.at + make_interval(secs => i.ttl_seconds)), i.sliding_ttl_seconds,
                     i.valid_from, i.valid_to, coalesce(i.version, 1), coalesce(i.version, 1), i.digest, ",
             new_status!(),
@@ -66,7 +66,7 @@ macro_rules! insert {
     };
 }
 
-/// $29 whether a deleted one may be changed, too.
+/// $29 whether one that was deleted or has expired may be changed, too.
 macro_rules! update {
     () => {
         concat!(
@@ -80,8 +80,8 @@ macro_rules! update {
             new_status!(),
             " from input i
              where t.tenant_id = $1 and t.id = i.id and t.user_id = i.user_id
-               and t.version = coalesce(i.expected, t.version) and (t.is_active or $29::boolean)
-               and (t.expires_at is null or t.expires_at > now())
+               and t.version = coalesce(i.expected, t.version)
+               and ($29::boolean or (t.is_active and (t.expires_at is null or t.expires_at > now())))
                and (t.context_type, t.key, t.content, t.metadata, t.text, t.text_given, t.expires_at,
                     t.sliding_ttl_seconds, t.valid_from, t.valid_to, t.is_active,
                     coalesce(i.digest, t.embedding_digest))

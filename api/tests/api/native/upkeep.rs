@@ -1,0 +1,167 @@
+//! What is removed because of its age: rows are made older than they are, and one call of the upkeep follows.
+
+use std::time::Duration;
+
+use context_api::domain::{DEFAULT_TENANT, Retention, Scope};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::support::{App, Behaviour, StubProvider, USER, answer};
+
+async fn quick() -> App {
+    App::start_with(StubProvider::start(Behaviour::Work).provider()).await
+}
+
+async fn run(superuser: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(superuser).await.unwrap();
+}
+
+async fn count(superuser: &mut PgConnection, what: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {what}")))
+        .fetch_one(superuser)
+        .await
+        .unwrap()
+}
+
+async fn patch(app: &App, id: &str, n: i32) {
+    let body = json!({"metadata": {"n": n}}).to_string();
+    let answer = app.send(Method::PATCH, &format!("/v1/contexts/{id}"), body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+}
+
+async fn versions(app: &App, id: &str) -> Vec<i64> {
+    let list = app.get(&format!("/v1/contexts/{id}/versions?limit=200")).await.body;
+    list["data"].as_array().unwrap().iter().map(|v| v["context"]["version"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_past_is_kept_for_as_long_as_the_operator_says() {
+    let app = quick().await;
+    let id = app.note("a heron").await.id();
+    for n in 0..4 {
+        patch(&app, &id, n).await;
+    }
+    let (old, young) = (app.note("an otter").await.id(), app.note("a badger").await.id());
+    for id in [&old, &young] {
+        app.delete(&format!("/v1/contexts/{id}")).await;
+    }
+    let mut superuser = app.database.superuser().await;
+    run(&mut superuser, "update context_versions set superseded_at = superseded_at - interval '89 days'")
+        .await;
+    let removed = app.service.remove_outdated(&Retention::default()).await.unwrap();
+    assert_eq!((removed.contexts, removed.versions), (0, 0), "nothing is ninety days old");
+    run(
+        &mut superuser,
+        "update context_versions set superseded_at = superseded_at - interval '2 days' where version < 3",
+    )
+    .await;
+    run(
+        &mut superuser,
+        &format!("update contexts set updated_at = updated_at - interval '91 days' where id = '{old}'"),
+    )
+    .await;
+    let removed = app.service.remove_outdated(&Retention::default()).await.unwrap();
+    assert_eq!(removed.contexts, 1);
+    assert_eq!(versions(&app, &id).await, [4, 3]);
+    assert_eq!(count(&mut superuser, &format!("context_versions where context_id = '{old}'")).await, 0);
+    assert_eq!(count(&mut superuser, &format!("chunks where context_id = '{old}'")).await, 0);
+    let restored = app.post(&format!("/v1/contexts/{id}/restore"), json!({"version": 2})).await;
+    assert_eq!(restored.code(), "version_not_found");
+    let restored = app.post(&format!("/v1/contexts/{old}/restore"), json!({})).await;
+    assert_eq!(restored.code(), "context_not_found");
+    let short = Retention { history: Duration::from_secs(1), ..Retention::default() };
+    run(&mut superuser, "update contexts set updated_at = updated_at - interval '2 s' where not is_active")
+        .await;
+    assert_eq!(app.service.remove_outdated(&short).await.unwrap().contexts, 1, "the other deleted one");
+    assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.status, StatusCode::OK, "what lives stays");
+}
+
+#[tokio::test]
+async fn no_more_versions_are_kept_than_the_operator_says_once_they_are_an_hour_old() {
+    let app = quick().await;
+    let id = app.note("a heron").await.id();
+    for n in 0..149 {
+        patch(&app, &id, n).await;
+    }
+    let retention = Retention { versions_max: 100, ..Retention::default() };
+    assert_eq!(
+        app.service.remove_outdated(&retention).await.unwrap().versions,
+        0,
+        "within the hour all are kept"
+    );
+    let mut superuser = app.database.superuser().await;
+    run(&mut superuser, "update context_versions set superseded_at = superseded_at - interval '2 hours'")
+        .await;
+    let removed = app.service.remove_outdated(&retention).await.unwrap();
+    assert_eq!(removed.versions, 49);
+    assert_eq!(versions(&app, &id).await, (50..150).rev().collect::<Vec<i64>>());
+    assert_eq!(app.service.remove_outdated(&retention).await.unwrap().versions, 0);
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_a_day() {
+    let app = quick().await;
+    let write = async || {
+        let request =
+            app.request(Method::POST, "/v1/contexts").bearer_auth(&app.key).header("idempotency-key", "k");
+        answer(request.json(&json!({"user_id": USER, "context_type": "note", "content": 1}))).await
+    };
+    let first = write().await;
+    let mut superuser = app.database.superuser().await;
+    run(&mut superuser, "update idempotency_keys set created_at = created_at - interval '23 hours'").await;
+    assert_eq!(app.service.remove_outdated(&Retention::default()).await.unwrap().idempotency_keys, 0);
+    assert_eq!(write().await.id(), first.id());
+    run(&mut superuser, "update idempotency_keys set created_at = created_at - interval '2 hours'").await;
+    assert_eq!(app.service.remove_outdated(&Retention::default()).await.unwrap().idempotency_keys, 1);
+    let anew = write().await;
+    assert_eq!(anew.status, StatusCode::CREATED);
+    assert_ne!(anew.id(), first.id());
+}
+
+#[tokio::test]
+async fn the_log_is_kept_for_as_long_as_the_operator_says_and_for_a_day_at_least() {
+    let app = quick().await;
+    let ids =
+        [app.note("a heron").await.id(), app.note("an otter").await.id(), app.note("a badger").await.id()];
+    let mut superuser = app.database.superuser().await;
+    for (id, age) in ids.iter().zip(["23 hours", "25 hours", "366 days"]) {
+        run(
+            &mut superuser,
+            &format!("update audit_log set at = at - interval '{age}' where target_id = '{id}'"),
+        )
+        .await;
+    }
+    let entries = async |id: &str| {
+        let log = app.get(&format!("/v1/audit-log?target_id={id}")).await.body;
+        log["data"].as_array().unwrap().len()
+    };
+    assert_eq!(app.service.remove_outdated(&Retention::default()).await.unwrap().audit_entries, 1);
+    assert_eq!([entries(&ids[0]).await, entries(&ids[1]).await, entries(&ids[2]).await], [1, 1, 0]);
+    let none = Retention { audit_log: Duration::ZERO, ..Retention::default() };
+    assert_eq!(app.service.remove_outdated(&none).await.unwrap().audit_entries, 1);
+    assert_eq!([entries(&ids[0]).await, entries(&ids[1]).await], [1, 0]);
+}
+
+#[tokio::test]
+async fn more_than_one_statement_removes_is_removed_of_every_tenant() {
+    let app = quick().await;
+    let tenant = app.new_tenant().await;
+    let theirs = app.new_key(tenant, Scope::all()).await;
+    let ours = app.new_key(DEFAULT_TENANT, Scope::all()).await;
+    let operation = |n: usize| json!({"op": "create", "context": {"user_id": USER, "context_type": "note", "content": n}});
+    for (key, rows) in [(&ours, 1000), (&ours, 200), (&theirs, 700)] {
+        let operations: Vec<Value> = (0..rows).map(operation).collect();
+        let body = json!({"operations": operations}).to_string();
+        let answer = app.send_as(key, Method::POST, "/v1/contexts/batch", Some(body.into())).await;
+        assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    }
+    let stays = app.note("a heron").await.id();
+    let mut superuser = app.database.superuser().await;
+    let expire = format!("update contexts set expires_at = now() - interval '1 s' where id <> '{stays}'");
+    run(&mut superuser, &expire).await;
+    let removed = app.service.remove_outdated(&Retention::default()).await.unwrap();
+    assert_eq!(removed.contexts, 1_900);
+    assert_eq!(count(&mut superuser, "contexts").await, 1);
+    assert_eq!(app.service.remove_outdated(&Retention::default()).await.unwrap().contexts, 0);
+}
