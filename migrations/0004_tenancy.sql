@@ -9,13 +9,13 @@ alter table api_keys
     add column last_used_at timestamptz,
     add constraint api_keys_bound_is_no_admin check (user_id is null or not scopes @> array['admin']);
 
--- As before, and besides: the hash, which the service compares once more in constant time, the user, and the last use.
+-- As before, and besides: the hash, which the service compares once more in constant time, and the user.
 drop function find_api_key(bytea);
 create function find_api_key(presented_hash bytea)
-    returns table (tenant_id uuid, id uuid, hash bytea, scopes text[], user_id uuid, last_used_at timestamptz)
+    returns table (tenant_id uuid, id uuid, hash bytea, scopes text[], user_id uuid)
     language sql stable security definer set search_path = pg_catalog, public, pg_temp
     as $$
-        select k.tenant_id, k.id, k.hash, k.scopes, k.user_id, k.last_used_at
+        select k.tenant_id, k.id, k.hash, k.scopes, k.user_id
         from public.api_keys k
         where k.hash = presented_hash
           and (k.revoked_at is null or k.revoked_at > now())

@@ -7,7 +7,7 @@ create table idempotency_keys (
     -- A key that is bound to a user has a name space of its own; the nil UUID for all others.
     namespace uuid not null,
     key varchar(255) not null,
-    -- SHA-256 of the request's method, path, query and body.
+    -- SHA-256 of the request's method, path, query, conditions and body.
     fingerprint bytea not null check (length(fingerprint) = 32),
     -- Null until the end of the transaction that the row was made in.
     status smallint,

@@ -148,7 +148,7 @@ async fn export(
         let whole = &rest[..=end];
         let unwritable = |error: std::io::Error| ApiError::Permanent(format!("not written: {error}"));
         writer.write_all(whole).await.map_err(unwritable)?;
-        let lines = whole.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = whole.split(|byte| *byte == b'\n').count() as u64 - 1;
         position.after = last_id(whole).or(position.after);
         position.lines += lines;
         bar.inc(lines);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use backon::{ExponentialBuilder, Retryable};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -116,8 +117,7 @@ fn fingerprint(path: &Path) -> Result<(String, u64), String> {
     }
     let mut digest = Hashing(Sha256::new());
     std::io::copy(&mut file, &mut digest).map_err(unreadable)?;
-    let hex: String = digest.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((hex, metadata.len()))
+    Ok((URL_SAFE_NO_PAD.encode(digest.0.finalize()), metadata.len()))
 }
 
 /// Hashes what is written to it.

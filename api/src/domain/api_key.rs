@@ -159,6 +159,9 @@ impl NewApiKey {
                 "a key that is bound to a user cannot have `admin`, which reaches beyond any user",
             ));
         }
+        if user_id == Some(UserId(Uuid::nil())) {
+            return Err(Error::invalid("/user_id", "must not be the nil UUID, which stands for no user"));
+        }
         scopes.sort_by_key(|scope| scope.as_str());
         scopes.dedup();
         let expires_at = expires_at.map(|at| storable_time("/expires_at", at)).transpose()?;
@@ -228,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_key_for_one_user_is_no_admin() {
-        let user = Some(UserId(Uuid::nil()));
+        let user = Some(UserId(Uuid::from_u128(7)));
+        assert!(NewApiKey::new("a", vec![Scope::Read], Some(UserId(Uuid::nil())), None).is_err());
         assert!(NewApiKey::new("a", vec![Scope::Read, Scope::Write], user, None).is_ok());
         assert!(NewApiKey::new("a", vec![Scope::Read, Scope::Admin], user, None).is_err());
         assert!(NewApiKey::new("a", vec![], None, None).is_err());

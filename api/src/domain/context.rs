@@ -96,6 +96,18 @@ pub struct ContextVersion {
     pub superseded_at: OffsetDateTime,
 }
 
+impl AsRef<Context> for Context {
+    fn as_ref(&self) -> &Context {
+        self
+    }
+}
+
+impl AsRef<Context> for ContextVersion {
+    fn as_ref(&self) -> &Context {
+        &self.context
+    }
+}
+
 /// What to list or to count.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {

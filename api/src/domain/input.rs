@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Context, ContextKey, ContextType, Expiry, JsonDocument, UserId, Validity, Vector,
-    limits::{METADATA_BYTES_MAX, TEXT_BYTES_MAX},
+    limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX},
 };
 use crate::error::{Code, Error, Result};
 
@@ -85,6 +85,12 @@ impl ContextInput {
     /// to the field.
     pub fn check(self) -> Result<NewContext> {
         let content = JsonDocument::parse(self.content).map_err(|error| error.at("/content"))?;
+        if content.compact_bytes() > CONTENT_BYTES_MAX {
+            return Err(Error::new(Code::BodyTooLarge, "The content is too large.").with_violation(
+                "/content",
+                format!("{CONTENT_BYTES_MAX} bytes at most, numbers written out"),
+            ));
+        }
         let text_given = self.text.is_some();
         let text = match self.text {
             Some(text) => checked_text("/text", text)?,
@@ -146,16 +152,13 @@ impl NewContext {
 
 fn checked_metadata(raw: Option<Box<RawValue>>) -> Result<JsonDocument> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(JsonDocument::empty_object()) };
-    if raw.get().len() > METADATA_BYTES_MAX {
-        return Err(Error::invalid(
-            "/metadata",
-            format!(
-                "is {} bytes, {METADATA_BYTES_MAX} at most; larger data belongs into `content`",
-                raw.get().len()
-            ),
-        ));
-    }
     let metadata = JsonDocument::parse(raw).map_err(|error| error.at("/metadata"))?;
+    let bytes = metadata.compact_bytes();
+    if bytes > METADATA_BYTES_MAX {
+        let detail =
+            format!("is {bytes} bytes, {METADATA_BYTES_MAX} at most; larger data belongs into `content`");
+        return Err(Error::invalid("/metadata", detail));
+    }
     if metadata.is_object() { Ok(metadata) } else { Err(Error::invalid("/metadata", "must be an object")) }
 }
 

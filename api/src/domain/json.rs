@@ -45,6 +45,18 @@ impl JsonDocument {
         serde_json::from_str::<Value>(other.get()).is_ok_and(|other| other == self.value)
     }
 
+    /// Bytes of the document without blanks between its values and with its numbers written out: the same for the document
+    /// as it was sent and as it comes back from the database.
+    pub fn compact_bytes(&self) -> usize {
+        let (mut in_string, mut escaped, mut bytes) = (false, false, 0);
+        for byte in self.raw.get().bytes() {
+            bytes += usize::from(in_string || !byte.is_ascii_whitespace());
+            in_string ^= byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+        }
+        bytes + numbers(self.raw.get()).filter_map(exponent).map(|exponent| exponent as usize).sum::<usize>()
+    }
+
     pub fn is_object(&self) -> bool {
         self.value.is_object()
     }
@@ -86,10 +98,7 @@ fn check(value: &Value, pointer: &mut String, depth: usize) -> Result<()> {
 fn check_numbers(json: &str) -> Result<()> {
     let mut written_out = 0;
     for number in numbers(json) {
-        let exponent = number
-            .split_once(['e', 'E'])
-            .map_or(Some(0), |(_, exponent)| exponent.trim_start_matches(['+', '-']).parse::<u32>().ok());
-        let Some(exponent) = exponent.filter(|exponent| *exponent <= NUMBER_EXPONENT_MAX) else {
+        let Some(exponent) = exponent(number).filter(|exponent| *exponent <= NUMBER_EXPONENT_MAX) else {
             return Err(Error::new(Code::InvalidJson, "The JSON holds a number that cannot be stored.")
                 .with_violation(
                     "",
@@ -106,6 +115,14 @@ fn check_numbers(json: &str) -> Result<()> {
             ));
     }
     Ok(())
+}
+
+/// The exponent of a number, of either sign; none when it is beyond all bounds.
+fn exponent(number: &str) -> Option<u32> {
+    match number.split_once(['e', 'E']) {
+        Some((_, exponent)) => exponent.trim_start_matches(['+', '-']).parse().ok(),
+        None => Some(0),
+    }
 }
 
 /// The numbers of a JSON text that is known to be well formed.
@@ -201,6 +218,14 @@ mod tests {
         let json = r#"{"a1":[-1.5e+3,20,"3 \" 4","\\"],"b":{"c":6E-7},"d":true}"#;
         assert_eq!(numbers(json).collect::<Vec<_>>(), ["-1.5e+3", "20", "6E-7"]);
         assert_eq!(numbers("42").collect::<Vec<_>>(), ["42"]);
+    }
+
+    #[test]
+    fn the_size_is_that_of_what_is_stored_whatever_the_blanks() {
+        let bytes = |text: &str| parse(text).unwrap().compact_bytes();
+        assert_eq!(bytes(r#"{"a":[1,"x y \" z"]}"#), bytes("{ \"a\" :\n[1, \"x y \\\" z\"] }"));
+        assert_eq!(bytes(r#"{"a":[1,"x y \" z"]}"#), 20);
+        assert!(bytes("1e300") >= 301 && bytes("1e300") <= 310);
     }
 
     #[test]

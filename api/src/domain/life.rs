@@ -5,11 +5,14 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use super::limits::TTL_SECONDS_MAX;
 use crate::error::{Error, Result};
 
-/// A time that can be stored and written down again: the years 1970 to 9999, in UTC.
+/// A time that can be stored and written down again: the years 1970 to 9999, in UTC, cut to the microsecond, which is all
+/// that the database keeps.
 pub(super) fn storable_time(pointer: &str, at: OffsetDateTime) -> Result<OffsetDateTime> {
     // In UTC first: an offset may carry the last hour of 9999 into a year that does not exist.
     match at.checked_to_offset(UtcOffset::UTC) {
-        Some(at) if (1970..=9999).contains(&at.year()) => Ok(at),
+        Some(at) if (1970..=9999).contains(&at.year()) => {
+            Ok(at.replace_nanosecond(at.nanosecond() / 1_000 * 1_000).unwrap_or(at))
+        }
         _ => Err(Error::invalid(pointer, "the year must be 1970 to 9999, in UTC")),
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Levels of nesting in `content` and `metadata`.
 pub const JSON_DEPTH_MAX: usize = 64;
-/// Bytes of `metadata` as JSON.
+/// Bytes of `content` as JSON, without blanks and with its numbers written out. A patch must not make it larger either.
+pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// Bytes of `metadata` as JSON, measured likewise.
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Characters of `context_type`.
 pub const CONTEXT_TYPE_CHARS_MAX: usize = 50;
@@ -51,8 +53,11 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 pub const IDEMPOTENCY_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Operations of one batch.
 pub const BATCH_OPERATIONS_MAX: usize = 1_000;
+/// Bytes of one line of an import. More than a body, because a document takes more as it is stored and exported: blanks
+/// after commas, the zeros of `1e300`.
+pub const IMPORT_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Lines of an import that are stored in one transaction.
-pub const IMPORT_BATCH_LINES_MAX: usize = 500;
+pub const IMPORT_BATCH_LINES_MAX: u64 = 500;
 /// Bytes of lines of an import that are stored in one transaction, but for the last line.
 pub const IMPORT_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Lines that were not stored and whose errors are in the answer to an import; of the others there is the number.
@@ -61,6 +66,10 @@ pub const IMPORT_ERRORS_MAX: usize = 100;
 pub const IMPORT_IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long an operation's events are sent; then a client that wants more asks again.
 pub const EVENTS_MAX: Duration = Duration::from_secs(300);
+/// How long lines of an import are collected before they are stored.
+pub const IMPORT_BATCH_AGE_MAX: Duration = Duration::from_secs(5);
+/// The highest version that a context may bring along: what a double can count to.
+pub const IMPORT_VERSION_MAX: i64 = (1 << 53) - 1;
 /// Seconds for which the old secret of a rotated key may go on: a week.
 pub const ROTATION_OVERLAP_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// How long one request may take in all.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     BatchResultKind, Context, ContextId, ContextInput, NewContext, OperationId, UserId, life::storable_time,
-    parse::from_json,
+    limits::IMPORT_VERSION_MAX, parse::from_json,
 };
 use crate::error::{Error, Result};
 
@@ -58,8 +58,17 @@ pub struct Origin {
 #[derive(Debug)]
 pub struct Imported {
     pub id: Option<ContextId>,
+    /// Whether the id was made of the line: what has it is the line itself, stored earlier.
+    pub is_derived: bool,
     pub new: NewContext,
     pub origin: Option<Origin>,
+}
+
+impl Imported {
+    /// Whether nothing names it but its place in the import.
+    pub fn is_nameless(&self) -> bool {
+        self.id.is_none() && self.new.key.is_none()
+    }
 }
 
 impl ImportLine {
@@ -87,13 +96,13 @@ impl ImportLine {
             embedding: line.embedding,
         };
         let new = NewContext { text_given, ..input.check()? };
-        Ok(Imported { id: line.id.map(ContextId), new, origin })
+        Ok(Imported { id: line.id.map(ContextId), is_derived: false, new, origin })
     }
 
     fn origin(&self) -> Result<Option<Origin>> {
         match (self.version, self.created_at, self.updated_at) {
             (None, None, None) => Ok(None),
-            (Some(version @ 1..), Some(created_at), Some(updated_at)) => {
+            (Some(version @ 1..=IMPORT_VERSION_MAX), Some(created_at), Some(updated_at)) => {
                 let created_at = storable_time("/created_at", created_at)?;
                 let updated_at = storable_time("/updated_at", updated_at)?;
                 if created_at > updated_at {
@@ -101,21 +110,24 @@ impl ImportLine {
                 }
                 Ok(Some(Origin { version, created_at, updated_at }))
             }
-            (Some(..1), ..) => Err(Error::invalid("/version", "must be at least 1")),
+            (Some(_), Some(_), Some(_)) => {
+                Err(Error::invalid("/version", format!("must be 1 to {IMPORT_VERSION_MAX}")))
+            }
             _ => Err(Error::invalid("/version", "`version`, `created_at` and `updated_at` go together")),
         }
     }
 }
 
-/// The id of a context that has none, made of the import and the place in it: sent again, the line names the same. A uuid
+/// The id of a context that has none, made of the import, the line and its place: sent again, the line names the same. A uuid
 /// v7 (RFC 9562, section 5.7) of the time of the import; what is random there is the line's number and a hash here, so that
 /// ids sort as the lines stand.
-pub fn derived_id(import: OperationId, line: u64) -> ContextId {
+pub fn derived_id(import: OperationId, line: u64, json: &[u8]) -> ContextId {
     const HASH_BITS: u32 = 42;
     const B_BITS: u32 = 62;
     let mut digest = Sha256::new();
     digest.update(import.0.as_bytes());
     digest.update(line.to_be_bytes());
+    digest.update(json);
     let hash = digest.finalize().iter().take(8).fold(0_u128, |hash, byte| hash << 8 | u128::from(*byte));
     let number = u128::from(line as u32) << HASH_BITS | hash & ((1 << HASH_BITS) - 1);
     let time = import.0.as_u128() >> 80 << 80;
@@ -224,12 +236,15 @@ mod tests {
     #[test]
     fn derived_ids_differ_sort_by_line_and_are_of_version_seven() {
         let import = OperationId(Uuid::now_v7());
-        let ids: Vec<ContextId> = (0..2_000).map(|line| derived_id(import, line)).collect();
+        let ids: Vec<ContextId> = (0..2_000).map(|line| derived_id(import, line, b"{}")).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
         assert!(ids.iter().all(|id| id.0.get_version_num() == 7 && id.0.as_bytes()[8] >> 6 == 0b10));
-        assert!(ids.is_sorted() && derived_id(import, u64::from(u32::MAX)) > derived_id(import, 70_000));
-        assert_eq!(ids[7], derived_id(import, 7));
-        assert_ne!(ids[7], derived_id(OperationId(Uuid::now_v7()), 7));
+        assert!(
+            ids.is_sorted() && derived_id(import, u64::from(u32::MAX), b"") > derived_id(import, 70_000, b"")
+        );
+        assert_eq!(ids[7], derived_id(import, 7, b"{}"));
+        assert_ne!(ids[7], derived_id(import, 7, b"{} "), "another line");
+        assert_ne!(ids[7], derived_id(OperationId(Uuid::now_v7()), 7, b"{}"));
         assert_eq!(&ids[0].0.as_bytes()[..6], &import.0.as_bytes()[..6], "the time of the import");
     }
 
@@ -249,7 +264,11 @@ mod tests {
         let times = r#","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-02T00:00:00Z""#;
         assert_eq!(parse(&format!(r#"{times},"version":7"#)).unwrap().origin.unwrap().version, 7);
         assert!(parse(times).is_err() && parse(r#","version":1"#).is_err());
-        assert!(parse(&format!(r#"{times},"version":0"#)).is_err());
+        for (version, is_fine) in
+            [(0, false), (1, true), (IMPORT_VERSION_MAX, true), (IMPORT_VERSION_MAX + 1, false)]
+        {
+            assert_eq!(parse(&format!(r#"{times},"version":{version}"#)).is_ok(), is_fine, "{version}");
+        }
         assert!(parse(r#","surprise":1"#).is_err());
     }
 }

@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use super::{
     State,
-    answers::{answer, page, send},
+    answers::{answer_about, page, send},
     extract::{Admin, Body, Caller, OptionalBody},
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
 };
 use crate::{
     domain::{
-        Access, Actor, ApiKeyInfo, KeptAnswer, Limit, NewApiKey, Scope, TenantId, UserId,
+        ApiKeyInfo, KeptAnswer, Limit, NewApiKey, Scope, TenantId, UserId,
         limits::ROTATION_OVERLAP_SECONDS_MAX,
     },
     error::{Error, Result},
@@ -73,7 +73,8 @@ page! {
 
 /// The answer as it is kept: without the secret.
 fn kept(new: &NewKey) -> Result<KeptAnswer> {
-    answer(StatusCode::CREATED, &CreatedApiKey { info: new.info.clone(), key: None })
+    let users = new.info.user_id.into_iter().collect();
+    answer_about(StatusCode::CREATED, &CreatedApiKey { info: new.info.clone(), key: None }, users)
 }
 
 fn shown(once: Once<NewKey>) -> Result<HttpResponse> {
@@ -108,15 +109,15 @@ pub async fn create_api_key(
 ) -> Result<HttpResponse, Problem> {
     let CreateApiKey { name, scopes, user_id, expires_at, tenant_id } = body.value;
     let new = NewApiKey::new(&name, scopes, user_id.map(UserId), expires_at)?;
-    let mut actor = caller.actor();
-    if let Some(tenant) = tenant_id.map(TenantId).filter(|tenant| *tenant != actor.tenant()) {
+    let (actor, request) = (caller.actor(), body.idempotent.as_ref());
+    let tenant = tenant_id.map_or(actor.tenant(), TenantId);
+    if tenant != actor.tenant() {
         caller.principal.require_operator()?;
         if !state.service.tenants().exists(tenant).await? {
             return Err(Error::invalid("/tenant_id", "there is no such tenant").into());
         }
-        actor = Actor { access: Access::whole(tenant), ..actor };
     }
-    let once = state.service.keys().create(&actor, &new, body.idempotent.as_ref(), kept).await?;
+    let once = state.service.keys().create(&actor, tenant, &new, request, kept).await?;
     Ok(shown(once)?)
 }
 

@@ -79,7 +79,8 @@ pub(super) fn etag(version: i64) -> String {
 }
 
 fn version(tag: &EntityTag) -> Option<i64> {
-    tag.tag().parse().ok()
+    // Written as we write it: `"01"` is another tag than `"1"`.
+    tag.tag().parse().ok().filter(|version: &i64| version.to_string() == tag.tag())
 }
 
 #[cfg(test)]
@@ -100,7 +101,9 @@ mod tests {
         assert_eq!(condition(&[("if-match", "\"3\"")]).unwrap(), Precondition::Version(vec![3]));
         assert_eq!(condition(&[("if-match", "\"3\", \"5\"")]).unwrap(), Precondition::Version(vec![3, 5]));
         assert_eq!(condition(&[("if-match", "W/\"3\"")]).unwrap(), Precondition::Version(vec![]));
-        assert_eq!(condition(&[("if-match", "\"abc\"")]).unwrap(), Precondition::Version(vec![]));
+        for no_version in ["\"abc\"", "\"03\"", "\"+3\""] {
+            assert_eq!(condition(&[("if-match", no_version)]).unwrap(), Precondition::Version(vec![]));
+        }
         assert_eq!(condition(&[("if-none-match", "*")]).unwrap(), Precondition::Absent);
         for wrong in [
             &[("if-match", "3")][..],

@@ -125,7 +125,7 @@ page! {
     ContextPage of Context
 }
 
-/// When to look, and what to do.
+/// When to look.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -135,6 +135,7 @@ pub struct GetQuery {
     as_of: Option<String>,
 }
 
+/// How to delete.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -177,8 +177,15 @@ fn idempotent(request: &HttpRequest, body: &[u8]) -> Result<Option<IdempotentReq
     // What is no ASCII is refused like any other key that is not acceptable.
     let key = key.to_str().unwrap_or_default().parse()?;
     let (path, query) = (request.path(), request.query_string());
-    let fingerprint =
-        Fingerprint::of([request.method().as_str().as_bytes(), path.as_bytes(), query.as_bytes(), body]);
+    let condition = |name| request.headers().get(name).map_or(&[][..], |value| value.as_bytes());
+    let fingerprint = Fingerprint::of([
+        request.method().as_str().as_bytes(),
+        path.as_bytes(),
+        query.as_bytes(),
+        condition(header::IF_MATCH),
+        condition(header::IF_NONE_MATCH),
+        body,
+    ]);
     Ok(Some(IdempotentRequest { key, fingerprint }))
 }
 

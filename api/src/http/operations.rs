@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     State,
-    answers::{answer, page, send},
+    answers::{answer_about, page, send},
     extract::{Admin, Caller, OptionalBody, Read, Write},
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
@@ -112,9 +112,9 @@ pub async fn follow_operation(
 }
 
 /// Between two looks at an operation that somebody follows.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A comment in between keeps proxies from closing a silent stream.
-const COMMENT_EVERY: u32 = 60;
+const COMMENT_EVERY: u32 = 15;
 
 struct Follower {
     service: Service,
@@ -181,7 +181,7 @@ pub async fn cancel_operation(
     let answered = state
         .service
         .cancel_operation(&caller.principal, &caller.actor(), id, request, |operation| {
-            answer(StatusCode::OK, operation)
+            answer_about(StatusCode::OK, operation, operation.user_id.into_iter().collect())
         })
         .await?;
     Ok(send(answered)?)
@@ -214,7 +214,7 @@ pub async fn retry_operation(
     let answered = state
         .service
         .retry_operation(&caller.principal, &caller.actor(), id, request, |operation| {
-            answer(StatusCode::OK, operation)
+            answer_about(StatusCode::OK, operation, operation.user_id.into_iter().collect())
         })
         .await?;
     Ok(send(answered)?)

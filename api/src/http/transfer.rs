@@ -25,7 +25,7 @@ use super::{
 use crate::{
     domain::{
         ContextId, ContextType, ExportLine, ImportCounts, ImportLine, Selection, UserId,
-        limits::{BODY_BYTES_MAX, IMPORT_ERRORS_MAX},
+        limits::{IMPORT_ERRORS_MAX, IMPORT_LINE_BYTES_MAX},
         time_parameter,
     },
     error::{Code, Error, Result},
@@ -119,7 +119,7 @@ impl Lines {
     /// Without their ends; one that is too long is passed over.
     fn stream(self) -> impl Stream<Item = Result<Bytes, LineError>> {
         let reader = StreamReader::new(self.payload.map_err(std::io::Error::other));
-        let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), BODY_BYTES_MAX);
+        let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), IMPORT_LINE_BYTES_MAX);
         let framed = FramedRead::new(reader, codec);
         // After an error the decoder says once that it has ended, and goes on when it is asked again.
         stream::unfold((framed, false), |(mut framed, failed)| async move {
@@ -181,7 +181,9 @@ pub async fn import_contexts(
         }
     };
     let lines = Box::pin(lines.stream());
-    let report = state.service.import_contexts(&caller.actor(), &request, lines, refused).await?;
+    let actor = caller.actor();
+    // On the heap: what an import keeps between two lines is large.
+    let report = Box::pin(state.service.import_contexts(&actor, &request, lines, refused)).await?;
     Ok(HttpResponse::Ok().json(ImportAnswer {
         operation_id: report.operation.0,
         counts: report.counts,

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Actor, BatchOperation, BatchResult, BatchResultKind, ContextId, IdempotentRequest, KeptAnswer,
-        NewContext, Origin, Precondition, SpaceId, SpaceInfo, UserId,
+        Actor, BatchOperation, BatchResult, BatchResultKind, ContextId, ContextKey, IdempotentRequest,
+        KeptAnswer, NewContext, Origin, Precondition, SpaceId, SpaceInfo, UserId,
     },
     error::{Code, Error, Result},
     store::{Deletion, OnKey, Unit, WriteRow},
@@ -134,6 +134,8 @@ impl Service {
         let work = async |unit: &mut Unit| {
             let mut results = results.clone();
             let items: Vec<Item<'_>> = prepared.iter().map(Item::of).collect();
+            let (ids, keys) = named(&prepared);
+            unit.lock_existing(&ids, &keys).await?;
             let done = run_all(unit, actor, space_id(space.as_ref()), &items).await?;
             for (index, result) in places.iter().copied().zip(done) {
                 match result.map_err(|error| error.at("/context")) {
@@ -147,6 +149,18 @@ impl Service {
         self.pending.notify_one();
         answered
     }
+}
+
+/// The contexts that operations are about, by their names.
+pub(super) fn named<'p>(
+    prepared: impl IntoIterator<Item = &'p Prepared>,
+) -> (Vec<ContextId>, Vec<(UserId, &'p ContextKey)>) {
+    let (mut ids, mut keys) = (Vec::new(), Vec::new());
+    for Prepared { operation, id, .. } in prepared {
+        ids.push(*id);
+        keys.extend(operation.context().and_then(|new| Some((new.user_id, new.key.as_ref()?))));
+    }
+    (ids, keys)
 }
 
 fn at_operation(error: Error, index: usize) -> Error {
@@ -275,7 +289,12 @@ async fn explain(unit: &mut Unit, item: Item<'_>) -> Result<Result<BatchResult>>
         }
         _ => None,
     };
-    let Some(current) = current else { return Ok(Err(not_found())) };
+    let Some(current) = current else {
+        // What may be brought back is there, though nobody sees it, and nothing about it differs.
+        let unseen = BatchResult { id: item.prepared.id, version: 0, kind: BatchResultKind::Unchanged };
+        let is_unseen = item.kind == Kind::Update { revive: true };
+        return Ok(if is_unseen { Ok(unseen) } else { Err(not_found()) });
+    };
     if new.is_some_and(|new| new.user_id != current.user_id) {
         return Ok(Err(Error::invalid("/user_id", "a context stays with its user")));
     }

@@ -83,28 +83,32 @@ impl Service {
         };
         let mut context = found.ok_or_else(not_found)?;
         if as_of.is_none() {
-            self.extend_life(access, [&mut context]).await?;
+            self.extend_life(access, [&mut context]).await;
         }
         Ok(context)
     }
 
-    /// Puts off the end of those that ask for it, now that they have been read.
+    /// Puts off the end of those that ask for it, now that they have been read. The read does not fail when that does.
     pub(super) async fn extend_life<'c>(
         &self,
         access: Access,
         read: impl IntoIterator<Item = &'c mut Context>,
-    ) -> Result<()> {
+    ) {
         let mut due: Vec<&mut Context> = read.into_iter().filter(|context| context.extend).collect();
         if due.is_empty() {
-            return Ok(());
+            return;
         }
         let versions: Vec<_> = due.iter().map(|context| (context.id, context.version)).collect();
-        for (id, expires_at) in self.store.extend_life(access.tenant, &versions).await? {
-            if let Some(context) = due.iter_mut().find(|context| context.id == id) {
-                context.expires_at = Some(expires_at);
+        match self.store.extend_life(access.tenant, &versions).await {
+            Ok(extended) => {
+                for (id, expires_at) in extended {
+                    if let Some(context) = due.iter_mut().find(|context| context.id == id) {
+                        context.expires_at = Some(expires_at);
+                    }
+                }
             }
+            Err(error) => tracing::warn!(%error, "the life of contexts that were read was not extended"),
         }
-        Ok(())
     }
 
     /// # Errors
@@ -114,7 +118,7 @@ impl Service {
             Some(at) => self.store.list_contexts_as_of(access.tenant, request, at).await?,
             None => self.store.list_contexts(access.tenant, request).await?,
         };
-        Ok(Page::from_overfetch(rows.contexts, request.limit, rows.cut, |context| Cursor::at(context.id)))
+        Ok(Page::from_overfetch(rows.rows, request.limit, rows.cut, |context| Cursor::at(context.id)))
     }
 
     /// # Errors

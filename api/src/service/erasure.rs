@@ -38,6 +38,8 @@ impl Service {
             // What they write now would stay.
             tokio::time::sleep(VERIFIED_TTL).await;
         }
+        // First what could still write: an import of theirs ends with its operation.
+        erased.add(self.store.erase_records(tenant, user, operation.id).await?);
         loop {
             let some = self.store.erase_contexts(tenant, user).await?;
             erased.add(some);
@@ -48,6 +50,7 @@ impl Service {
                 break;
             }
         }
+        // What was kept of writes that had begun before.
         erased.add(self.store.erase_records(tenant, user, operation.id).await?);
         self.note(tenant, operation, &erased).await?;
         let receipt = ErasureReceipt { user_id: user, erased, remains: ErasureReceipt::REMAINS };

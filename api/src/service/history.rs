@@ -11,7 +11,7 @@ use crate::{
         Limit, NewContext, Page, Precondition, SpaceInfo,
     },
     error::{Code, Error, Result},
-    store::Unit,
+    store::{Bounded, Unit},
 };
 
 impl Service {
@@ -29,8 +29,8 @@ impl Service {
         if !self.store.context_exists(access, id).await? {
             return Err(not_found());
         }
-        let rows = self.store.list_versions(access.tenant, id, limit, cursor).await?;
-        Ok(Page::from_overfetch(rows, limit, false, |version| Cursor::at_number(version.context.version)))
+        let Bounded { rows, cut } = self.store.list_versions(access.tenant, id, limit, cursor).await?;
+        Ok(Page::from_overfetch(rows, limit, cut, |version| Cursor::at_number(version.context.version)))
     }
 
     /// Makes a context again what it was in `version`, or brings a deleted one back as it was. That is a new version; its

@@ -4,10 +4,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{Stream, StreamExt, future::join};
+use tokio::time::Instant;
 
 use super::{
     Service,
-    batch::{Item, Kind, Prepared, run_all},
+    batch::{Item, Kind, Prepared, named, run_all},
     contexts::{chunks, space_id},
     operations::CLAIM,
     unit::in_unit,
@@ -15,8 +16,11 @@ use super::{
 use crate::{
     domain::{
         Actor, BatchOperation, BatchResultKind, ContextId, IdempotencyKey, ImportLine, ImportReport,
-        Imported, OperationStatus, SpaceInfo, UserId, derived_id,
-        limits::{BODY_BYTES_MAX, IMPORT_BATCH_BYTES_MAX, IMPORT_BATCH_LINES_MAX, IMPORT_IDLE_MAX},
+        Imported, OperationId, OperationStatus, SpaceInfo, UserId, derived_id,
+        limits::{
+            IMPORT_BATCH_AGE_MAX, IMPORT_BATCH_BYTES_MAX, IMPORT_BATCH_LINES_MAX, IMPORT_IDLE_MAX,
+            IMPORT_LINE_BYTES_MAX,
+        },
     },
     error::{Code, Error, Result},
     store::{ClaimedOperation, Unit},
@@ -71,13 +75,18 @@ struct Reader<S> {
     /// The number of the next line.
     next: u64,
     /// A line that has to wait for the batch after this one.
-    held: Option<(u64, Imported, usize)>,
+    held: Option<(u64, Box<Imported>, usize)>,
+    /// When the last line came.
+    last_at: Instant,
+    import: OperationId,
 }
 
 /// What came next.
 enum Next {
-    Line(u64, Result<Imported>, usize),
+    Line(u64, Result<Box<Imported>>, usize),
     Blank,
+    /// Nothing, for now.
+    Pause,
     End,
 }
 
@@ -129,14 +138,20 @@ impl Service {
         report: &mut ImportReport,
         refused: &mut impl FnMut(LineResult),
     ) -> Result<()> {
-        let mut reader = Reader { lines, next: request.first_line, held: None };
-        let mut batch = self.read_batch(actor, operation, &mut reader).await?;
+        let mut reader = Reader {
+            lines,
+            next: request.first_line,
+            held: None,
+            last_at: Instant::now(),
+            import: operation.id,
+        };
+        let mut batch = self.read_batch(actor, &mut reader).await?;
         loop {
             let (written, following) = if batch.more {
-                let write = self.write_lines(actor, &batch.ready);
-                join(write, self.read_batch(actor, operation, &mut reader)).await
+                let write = self.write_lines(actor, operation, &batch.ready);
+                Box::pin(join(write, self.read_batch(actor, &mut reader))).await
             } else {
-                (self.write_lines(actor, &batch.ready).await, Ok(Batch::default()))
+                (self.write_lines(actor, operation, &batch.ready).await, Ok(Batch::default()))
             };
             let results = written?;
             for (ready, result) in batch.ready.iter().zip(results) {
@@ -152,10 +167,7 @@ impl Service {
             report.counts.next_line = request.first_line + report.counts.lines;
             let progress = serde_json::to_string(&report.counts).map_err(Error::internal)?;
             if !self.store.note_progress(actor.tenant(), operation, &progress, CLAIM).await? {
-                return Err(Error::new(
-                    Code::OperationConflict,
-                    "The import was cancelled, or the same was sent again and goes on there.",
-                ));
+                return Err(superseded());
             }
             if !batch.more {
                 return Ok(());
@@ -168,15 +180,14 @@ impl Service {
     async fn read_batch<L: AsRef<[u8]>>(
         &self,
         actor: &Actor,
-        operation: &ClaimedOperation,
         reader: &mut Reader<impl Stream<Item = Result<L, LineError>> + Unpin>,
     ) -> Result<Batch> {
         let mut batch = Batch { more: true, ..Batch::default() };
         let (mut bytes, mut seen, mut space) = (0, HashSet::new(), None);
-        while batch.ready.len() + batch.refused.len() < IMPORT_BATCH_LINES_MAX
-            && bytes < IMPORT_BATCH_BYTES_MAX
-        {
-            let (number, imported, size) = match reader.next().await? {
+        let ends_at = Instant::now() + IMPORT_BATCH_AGE_MAX;
+        while batch.lines < IMPORT_BATCH_LINES_MAX && bytes < IMPORT_BATCH_BYTES_MAX {
+            let (number, imported, size) = match reader.next(ends_at).await? {
+                Next::Pause => break,
                 Next::Line(number, Ok(imported), size) => (number, imported, size),
                 Next::Line(line, Err(error), _) => {
                     batch.lines += 1;
@@ -202,7 +213,7 @@ impl Service {
             }
             bytes += size;
             batch.lines += 1;
-            match prepare(actor, operation, number, imported, space.as_ref()) {
+            match prepare(actor, number, *imported, space.as_ref()) {
                 Ok(ready) => batch.ready.push(ready),
                 Err(error) => batch.refused.push(LineResult { line: number, error: Arc::new(error) }),
             }
@@ -210,14 +221,22 @@ impl Service {
         Ok(batch)
     }
 
-    async fn write_lines(&self, actor: &Actor, lines: &[Ready]) -> Result<Vec<Result<BatchResultKind>>> {
+    async fn write_lines(
+        &self,
+        actor: &Actor,
+        operation: &ClaimedOperation,
+        lines: &[Ready],
+    ) -> Result<Vec<Result<BatchResultKind>>> {
         if lines.is_empty() {
             return Ok(Vec::new());
         }
         let space = self.active_space().await?;
         in_unit(&self.store, actor.access, async |unit: &mut Unit| {
-            let ids: Vec<ContextId> = lines.iter().map(|line| line.prepared.id).collect();
-            let existing = unit.lock_existing(&ids).await?;
+            if !unit.import_may_go_on(actor, operation).await? {
+                return Err(superseded());
+            }
+            let (ids, keys) = named(lines.iter().map(|line| &line.prepared));
+            let existing = unit.lock_existing(&ids, &keys).await?;
             let is_there = |line: &Ready| existing.contains(&line.prepared.id);
             let items: Vec<Item<'_>> = lines
                 .iter()
@@ -244,11 +263,12 @@ impl Service {
 impl<L: AsRef<[u8]>, S: Stream<Item = Result<L, LineError>> + Unpin> Reader<S> {
     /// # Errors
     /// [`Code::InvalidJson`] when the lines break off or do not come.
-    async fn next(&mut self) -> Result<Next> {
+    async fn next(&mut self, until: Instant) -> Result<Next> {
         if let Some((number, imported, size)) = self.held.take() {
             return Ok(Next::Line(number, Ok(imported), size));
         }
-        let line = match tokio::time::timeout(IMPORT_IDLE_MAX, self.lines.next()).await {
+        let line = match tokio::time::timeout_at(until, self.lines.next()).await {
+            Err(_) if self.last_at.elapsed() < IMPORT_IDLE_MAX => return Ok(Next::Pause),
             Err(_) => {
                 return Err(Error::new(
                     Code::InvalidJson,
@@ -259,19 +279,36 @@ impl<L: AsRef<[u8]>, S: Stream<Item = Result<L, LineError>> + Unpin> Reader<S> {
             Ok(Some(Err(LineError::Broken(error)))) => return Err(error),
             Ok(Some(line)) => line,
         };
+        self.last_at = Instant::now();
         let number = self.next;
         self.next += 1;
         let Ok(line) = line else {
-            let error =
-                Error::new(Code::BodyTooLarge, format!("The line is longer than {BODY_BYTES_MAX} bytes."));
+            let error = Error::new(
+                Code::BodyTooLarge,
+                format!("The line is longer than {IMPORT_LINE_BYTES_MAX} bytes."),
+            );
             return Ok(Next::Line(number, Err(error), 0));
         };
         let json = line.as_ref();
         if json.trim_ascii().is_empty() {
             return Ok(Next::Blank);
         }
-        Ok(Next::Line(number, ImportLine::parse(json), json.len()))
+        let imported = ImportLine::parse(json).map(|mut imported| {
+            if imported.is_nameless() {
+                imported.id = Some(derived_id(self.import, number, json));
+                imported.is_derived = true;
+            }
+            Box::new(imported)
+        });
+        Ok(Next::Line(number, imported, json.len()))
     }
+}
+
+fn superseded() -> Error {
+    Error::new(
+        Code::OperationConflict,
+        "The import was cancelled, the same was sent again and goes on there, or its API key is not valid any more.",
+    )
 }
 
 fn names(imported: &Imported) -> impl Iterator<Item = Name> {
@@ -280,18 +317,10 @@ fn names(imported: &Imported) -> impl Iterator<Item = Name> {
     imported.id.map(Name::Id).into_iter().chain(key)
 }
 
-fn prepare(
-    actor: &Actor,
-    operation: &ClaimedOperation,
-    line: u64,
-    imported: Imported,
-    space: Option<&SpaceInfo>,
-) -> Result<Ready> {
-    let Imported { id, new, origin } = imported;
+fn prepare(actor: &Actor, line: u64, imported: Imported, space: Option<&SpaceInfo>) -> Result<Ready> {
+    let Imported { id, is_derived, new, origin } = imported;
     actor.access.require_user(new.user_id)?;
-    let is_derived = id.is_none() && new.key.is_none();
-    let id =
-        id.unwrap_or_else(|| if is_derived { derived_id(operation.id, line) } else { ContextId::generate() });
+    let id = id.unwrap_or_else(ContextId::generate);
     let chunks = chunks(&new, space)?;
     let operation = BatchOperation::Upsert { new, expected: None };
     Ok(Ready { line, prepared: Prepared { operation, id, chunks, origin }, is_derived })

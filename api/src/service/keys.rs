@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::future::Cache as Local;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -12,11 +11,11 @@ use super::{
 };
 use crate::{
     domain::{
-        Action, Actor, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, DEFAULT_TENANT, IdempotentRequest, KeptAnswer,
-        Limit, NewApiKey, Page, Principal, Scope, TenantId,
+        Access, Action, Actor, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, DEFAULT_TENANT, IdempotentRequest,
+        KeptAnswer, Limit, NewApiKey, Page, Principal, Scope, TenantId,
     },
     error::{Code, Error, Result},
-    store::{FoundKey, Store, Unit},
+    store::{Store, Unit},
 };
 
 /// How long a verified key is trusted without asking again: the longest time that a revoked key still works.
@@ -70,19 +69,18 @@ impl Keys {
     }
 
     async fn find(&self, hash: ApiKeyHash) -> Result<Principal> {
-        let FoundKey { principal, last_used_at } =
-            self.store.find_principal(hash).await?.ok_or_else(|| {
-                Error::new(
-                    Code::InvalidApiKey,
-                    "This API key is not known here; it may have been revoked or have expired.",
-                )
-            })?;
-        self.touch(&principal, last_used_at).await;
+        let principal = self.store.find_principal(hash).await?.ok_or_else(|| {
+            Error::new(
+                Code::InvalidApiKey,
+                "This API key is not known here; it may have been revoked or have expired.",
+            )
+        })?;
+        self.touch(&principal).await;
         Ok(principal)
     }
 
     /// Has the use of a key written down, beside the request: it would be a pity to fail for it.
-    async fn touch(&self, principal: &Principal, last_used_at: Option<OffsetDateTime>) {
+    async fn touch(&self, principal: &Principal) {
         let id = principal.api_key;
         if self.touched.contains_key(&id) {
             return;
@@ -91,26 +89,30 @@ impl Keys {
         let (store, tenant) = (self.store.clone(), principal.access.tenant);
         tokio::spawn(async move {
             if let Err(error) = store.touch_api_key(tenant, id).await {
-                tracing::debug!(%error, ?last_used_at, "the use of an API key was not written down");
+                tracing::debug!(%error, "the use of an API key was not written down");
             }
         });
     }
 
-    /// Makes a key in `actor`'s tenant and keeps its hash.
+    /// Makes a key in `tenant`, which is `actor`'s own unless it is an operator, and keeps its hash.
     ///
     /// # Errors
     /// What `Idempotency-Key` brings; [`Code::DatabaseUnavailable`].
     pub async fn create(
         &self,
         actor: &Actor,
+        tenant: TenantId,
         new: &NewApiKey,
         request: Option<&IdempotentRequest>,
         kept: impl Fn(&NewKey) -> Result<KeptAnswer>,
     ) -> Result<Once<NewKey>> {
+        let owner = Actor { access: Access::whole(tenant), ..actor.clone() };
         once(&self.store, actor, request, kept, async |unit: &mut Unit| {
             let secret = ApiKey::generate()?;
+            unit.enter(owner.access).await?;
             let info = unit.insert_api_key(&secret, new).await?;
-            unit.log(actor, Action::CreateApiKey, info.id).await?;
+            unit.log(&owner, Action::CreateApiKey, info.id).await?;
+            unit.enter(actor.access).await?;
             Ok(NewKey { info, secret })
         })
         .await
@@ -123,7 +125,7 @@ impl Keys {
     pub async fn create_for_operator(&self, tenant: TenantId, new: &NewApiKey) -> Result<ApiKey> {
         let actor = Actor::operator(tenant);
         let nothing_to_keep = |_: &NewKey| Ok(KeptAnswer::nothing());
-        match self.create(&actor, new, None, nothing_to_keep).await? {
+        match self.create(&actor, tenant, new, None, nothing_to_keep).await? {
             Once::Now(key, _) => Ok(key.secret),
             Once::Before(_) => Err(Error::internal("a command was answered from memory")),
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         Access, Action, Actor, Cursor, IdempotentRequest, KeptAnswer, Operation, OperationId, OperationKind,
-        OperationStatus, OperationsRequest, Page, Principal, Scope, TenantId,
+        OperationStatus, OperationsRequest, Page, Principal, Scope, TenantId, UserId,
     },
     error::{Code, Error, Result},
     store::{ClaimedOperation, Outcome, Unit},
@@ -100,7 +100,7 @@ impl Service {
         &self,
         actor: &Actor,
         kind: OperationKind,
-        user: crate::domain::UserId,
+        user: UserId,
         action: Action,
     ) -> Result<OperationId> {
         in_unit(&self.store, actor.access, async |unit: &mut Unit| {

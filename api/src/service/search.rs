@@ -76,7 +76,7 @@ impl Service {
         };
         hits.truncate(wanted);
         let (mut data, cut) = self.with_contexts(tenant, hits).await?;
-        self.extend_life(access, data.iter_mut().map(|hit| &mut hit.context)).await?;
+        self.extend_life(access, data.iter_mut().map(|hit| &mut hit.context)).await;
         complete &= !cut;
         record(request.mode, plan, &degraded);
         let took_ms = started.elapsed().as_secs_f64() * 1000.0;
@@ -177,7 +177,7 @@ impl Service {
             return Ok((Vec::new(), false));
         }
         let ids: Vec<ContextId> = hits.iter().map(|hit| hit.context).collect();
-        let Bounded { contexts, cut } = self.store.find_contexts(tenant, &ids).await?;
+        let Bounded { rows: contexts, cut } = self.store.find_contexts(tenant, &ids).await?;
         let mut by_id: HashMap<ContextId, Context> =
             contexts.into_iter().map(|context| (context.id, context)).collect();
         // What was deleted since the legs were read is left out.

@@ -1,7 +1,6 @@
 //! API keys. Of a secret only the hash is ever here.
 
 use sqlx::{Row, postgres::PgRow};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, Unit, pool::Connection};
@@ -11,13 +10,6 @@ use crate::{
     },
     error::{Error, Result},
 };
-
-/// A key that was found by its hash.
-#[derive(Debug)]
-pub struct FoundKey {
-    pub principal: Principal,
-    pub last_used_at: Option<OffsetDateTime>,
-}
 
 /// The columns of an [`ApiKeyInfo`].
 macro_rules! columns {
@@ -32,13 +24,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn find_principal(&self, hash: ApiKeyHash) -> Result<Option<FoundKey>> {
+    pub async fn find_principal(&self, hash: ApiKeyHash) -> Result<Option<Principal>> {
         let mut connection = self.connection().await?;
-        let result =
-            sqlx::query("select tenant_id, id, hash, scopes, user_id, last_used_at from find_api_key($1)")
-                .bind(hash.as_bytes())
-                .fetch_optional(connection.pg())
-                .await;
+        let result = sqlx::query("select tenant_id, id, hash, scopes, user_id from find_api_key($1)")
+            .bind(hash.as_bytes())
+            .fetch_optional(connection.pg())
+            .await;
         let Some(row) = connection.settle(result)? else { return Ok(None) };
         let read = || {
             Ok::<_, sqlx::Error>((
@@ -47,16 +38,14 @@ impl Store {
                 row.try_get::<&[u8], _>("hash")?,
                 row.try_get::<Vec<String>, _>("scopes")?,
                 row.try_get::<Option<Uuid>, _>("user_id")?,
-                row.try_get("last_used_at")?,
             ))
         };
-        let (tenant, api_key, stored_hash, scopes, user, last_used_at) = read().map_err(Error::internal)?;
+        let (tenant, api_key, stored_hash, scopes, user) = read().map_err(Error::internal)?;
         if !hash.matches(stored_hash) {
             return Ok(None);
         }
         let access = Access { tenant: TenantId(tenant), user: user.map(UserId) };
-        let principal = Principal { access, api_key, scopes: parse_scopes(&scopes)? };
-        Ok(Some(FoundKey { principal, last_used_at }))
+        Ok(Some(Principal { access, api_key, scopes: parse_scopes(&scopes)? }))
     }
 
     /// Notes that a key is in use, unless that was noted within the last minute.
@@ -171,7 +160,8 @@ impl Unit {
         let result = sqlx::query(
             "update api_keys
              set revoked_at = least(revoked_at, now() + make_interval(secs => $3))
-             where tenant_id = $1 and id = $2 and (revoked_at is null or revoked_at > now())",
+             where tenant_id = $1 and id = $2 and (revoked_at is null or revoked_at > now())
+               and (expires_at is null or expires_at > now())",
         )
         .bind(tenant.0)
         .bind(id)

@@ -40,10 +40,10 @@ macro_rules! visible {
 }
 pub(super) use visible;
 
-/// Contexts that were read within the limit on the bytes of an answer.
+/// Rows that were read within the limit on the bytes of an answer.
 #[derive(Debug)]
-pub struct Bounded {
-    pub contexts: Vec<Context>,
+pub struct Bounded<T> {
+    pub rows: Vec<T>,
     /// Whether the limit left some out.
     pub cut: bool,
 }
@@ -128,17 +128,17 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn find_contexts(&self, tenant: TenantId, ids: &[ContextId]) -> Result<Bounded> {
+    pub async fn find_contexts(&self, tenant: TenantId, ids: &[ContextId]) -> Result<Bounded<Context>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let mut connection = self.tenant(tenant).await?;
-        read_bounded(&mut connection, sqlx::query(FIND_MANY).bind(tenant.0).bind(ids)).await
+        read_bounded(&mut connection, sqlx::query(FIND_MANY).bind(tenant.0).bind(ids), from_row).await
     }
 
     /// Newest first; one row more than the limit, when there is one. [`Selection::as_of`] is not looked at here.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn list_contexts(&self, tenant: TenantId, request: &ListRequest) -> Result<Bounded> {
+    pub async fn list_contexts(&self, tenant: TenantId, request: &ListRequest) -> Result<Bounded<Context>> {
         let mut query =
             QueryBuilder::new(concat!("select ", context_columns!(), " from contexts c where ", visible!()));
         push_selection(&mut query, tenant, &request.selection, "c.id");
@@ -149,7 +149,7 @@ impl Store {
         let mut connection = self.tenant(tenant).await?;
         // A filter makes a statement that may never come again: keeping it prepared would push out one that will.
         let statement = query.build().persistent(request.selection.filter.is_none());
-        read_bounded(&mut connection, statement).await
+        read_bounded(&mut connection, statement, from_row).await
     }
 
     /// How many there are. [`Selection::as_of`] is not looked at here.
@@ -176,22 +176,38 @@ impl Unit {
         find_one(self.connection(), by_id(LOCK, access, id)).await
     }
 
-    /// Which of `ids` exist, whoever's they are and deleted or not, and until the end of the unit nobody else's to change.
+    /// Which of `ids` exist, whoever's they are and deleted or not. They and those of `keys` are nobody else's to change until
+    /// the end of the unit. All at once and in one order for everybody, so that no two units wait for each other.
     ///
     /// # Errors
     /// When the database cannot be reached; [`crate::error::Code::DatabaseBusy`].
-    pub async fn lock_existing(&mut self, ids: &[ContextId]) -> Result<HashSet<ContextId>> {
+    pub async fn lock_existing(
+        &mut self,
+        ids: &[ContextId],
+        keys: &[(UserId, &ContextKey)],
+    ) -> Result<HashSet<ContextId>> {
         let tenant = self.access.tenant;
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let (users, keys): (Vec<Uuid>, Vec<&str>) =
+            keys.iter().map(|(user, key)| (user.0, key.as_str())).unzip();
         let connection = self.connection();
         let result = sqlx::query_scalar::<_, Uuid>(
-            "select c.id from contexts c where c.tenant_id = $1 and c.id = any($2) order by c.id for update",
+            "with wanted as materialized (
+                 select unnest($2::uuid[]) as id
+                 union
+                 select k.id from unnest($3::uuid[], $4::text[]) as named (user_id, key)
+                 join contexts k on k.tenant_id = $1 and k.user_id = named.user_id and k.key = named.key
+             )
+             select c.id from wanted join contexts c on c.tenant_id = $1 and c.id = wanted.id
+             order by c.id for update of c",
         )
         .bind(tenant.0)
-        .bind(ids)
+        .bind(&ids)
+        .bind(users)
+        .bind(keys)
         .fetch_all(connection.pg())
         .await;
-        Ok(connection.settle(result)?.into_iter().map(ContextId).collect())
+        Ok(connection.settle(result)?.into_iter().filter(|id| ids.contains(id)).map(ContextId).collect())
     }
 
     /// The context of this user and key, if there is one that can be seen.
@@ -250,30 +266,36 @@ pub(super) fn push_selection(
 }
 
 /// Reads rows until there are no more or the bytes of one answer are used up.
-pub(super) async fn read_bounded(
+pub(super) async fn read_bounded<T: AsRef<Context>>(
     connection: &mut Connection,
     query: Query<'_, Postgres, PgArguments>,
-) -> Result<Bounded> {
-    let mut bounded = Bounded { contexts: Vec::new(), cut: false };
+    read: impl Fn(&PgRow) -> Result<T>,
+) -> Result<Bounded<T>> {
+    let mut bounded = Bounded { rows: Vec::new(), cut: false };
     let mut bytes = 0;
     let mut rows = query.fetch(connection.pg());
     let result = loop {
         match rows.try_next().await {
             Ok(Some(row)) => {
-                let context = from_row(&row)?;
+                let row = read(&row)?;
+                let context = row.as_ref();
                 bytes += context.content.get().len() + context.metadata.get().len() + context.text.len();
-                if bytes > ANSWER_BYTES_MAX && !bounded.contexts.is_empty() {
-                    // The connection still has rows to read; it does so before it is used again.
+                if bytes > ANSWER_BYTES_MAX && !bounded.rows.is_empty() {
                     bounded.cut = true;
-                    return Ok(bounded);
+                    break Ok(());
                 }
-                bounded.contexts.push(context);
+                bounded.rows.push(row);
             }
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         }
     };
     drop(rows);
+    if bounded.cut {
+        // The server is still sending rows that nobody wants; there may be hundreds of megabytes.
+        connection.abandon();
+        return Ok(bounded);
+    }
     connection.settle(result)?;
     Ok(bounded)
 }

@@ -60,7 +60,8 @@ const CLAIM: &str = "
     left join chunks k on k.tenant_id = $1 and k.context_id = claimed.id and k.version = claimed.version
     order by claimed.id, k.chunk_no";
 
-/// Marks what is still of the version that was read, and keeps the embeddings of just that.
+/// Marks what is still of the version that was read, and keeps the embeddings of just that. What the chunks carry along is
+/// taken from the context as it is once it is locked: it may have changed since this statement began.
 ///
 /// $1 tenant, $2 space, $3 contexts, $4 versions, $5 chunk numbers, $6 vectors
 const SAVE: &str = "
@@ -73,12 +74,12 @@ const SAVE: &str = "
         from (select distinct context_id, version from v) d
         where c.tenant_id = $1 and c.id = d.context_id and c.text_version = d.version
           and c.is_active and c.embedding_status = 'pending'
-        returning c.id, c.text_version as version
+        returning c.id, c.text_version as version, c.user_id, c.context_type, c.expires_at, c.valid_from, c.valid_to
     ), kept as (
         insert into chunk_embeddings (tenant_id, space_id, context_id, version, chunk_no, user_id, context_type,
                                       expires_at, valid_from, valid_to, embedding)
-        select $1, $2, k.context_id, k.version, k.chunk_no, k.user_id, k.context_type, k.expires_at, k.valid_from,
-               k.valid_to, v.embedding
+        select $1, $2, k.context_id, k.version, k.chunk_no, done.user_id, done.context_type, done.expires_at,
+               done.valid_from, done.valid_to, v.embedding
         from v
         join done on done.id = v.context_id and done.version = v.version
         join chunks k on k.tenant_id = $1 and k.context_id = v.context_id and k.version = v.version

@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use pgvector::HalfVector;
-use sqlx::{QueryBuilder, Row};
+use sqlx::{QueryBuilder, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Store, contexts::from_row, versions::push_both};
+use super::{
+    Store,
+    contexts::{from_row, read_bounded},
+    versions::push_both,
+};
 use crate::{
     domain::{Context, ContextId, Selection, TenantId},
     error::{Code, Error, Result},
@@ -20,6 +24,12 @@ pub struct ExportRow {
     pub context: Context,
     /// The embedding that the caller had given.
     pub embedding: Option<Vec<f32>>,
+}
+
+impl AsRef<Context> for ExportRow {
+    fn as_ref(&self) -> &Context {
+        &self.context
+    }
 }
 
 /// Between two looks at who is still writing.
@@ -74,7 +84,8 @@ impl Store {
         connection.settle(result)
     }
 
-    /// What was in force at `at`, oldest first, from the one after `after` on.
+    /// What was in force at `at`, oldest first, from the one after `after` on: as many as fit into one answer, and at least
+    /// one, if there is one.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -96,14 +107,13 @@ impl Store {
         });
         query.push(") c order by c.id limit ").push_bind(rows_max);
         let mut connection = self.tenant(tenant).await?;
-        let result = query.build().persistent(selection.filter.is_none()).fetch_all(connection.pg()).await;
-        let rows = connection.settle(result)?;
-        rows.iter()
-            .map(|row| {
-                let half: Option<HalfVector> = row.try_get("embedding").map_err(Error::internal)?;
-                let embedding = half.map(|half| half.as_slice().iter().map(|value| value.to_f32()).collect());
-                Ok(ExportRow { context: from_row(row)?, embedding })
-            })
-            .collect()
+        let statement = query.build().persistent(selection.filter.is_none());
+        Ok(read_bounded(&mut connection, statement, export_row).await?.rows)
     }
+}
+
+fn export_row(row: &PgRow) -> Result<ExportRow> {
+    let half: Option<HalfVector> = row.try_get("embedding").map_err(Error::internal)?;
+    let embedding = half.map(|half| half.as_slice().iter().map(|value| value.to_f32()).collect());
+    Ok(ExportRow { context: from_row(row)?, embedding })
 }

@@ -88,8 +88,9 @@ fn from_postgres(sqlstate: &str, is_disconnect: bool, message: String) -> Error 
         // A fail-over left us on a replica.
         "25006" => unavailable("The database is read-only at the moment.").with_source(source),
         "53100" | "53200" => unavailable("The database is out of disk or memory.").with_source(source),
-        // Numbers and documents beyond what it can keep. Our own checks come first; this is the net under them.
-        "22003" | "54000" => {
+        // Numbers and documents beyond what it can keep, and what its own rules refuse. Our checks come first; this is the
+        // net under them.
+        "22003" | "54000" | "23514" => {
             Error::new(Code::InvalidRequest, "The request holds a value that the database cannot keep.")
                 .with_source(source)
         }

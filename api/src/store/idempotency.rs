@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Unit;
 use crate::{
-    domain::{IdempotentRequest, KeptAnswer},
+    domain::{IdempotentRequest, KeptAnswer, limits::IDEMPOTENCY_RETENTION},
     error::{Code, Error, Result},
 };
 
@@ -23,7 +23,7 @@ const FIND: &str = "
     where tenant_id = $1 and namespace = $2 and key = $3";
 
 impl Unit {
-    /// Claims the request's key. Waits for another unit that has just claimed it, for some seconds.
+    /// Claims the request's key, or one that was used so long ago that it is free again. Waits for another unit that has just claimed it, for some seconds.
     ///
     /// # Errors
     /// [`Code::IdempotencyKeyReused`] when the key belongs to another request; [`Code::IdempotencyKeyInFlight`] when the
@@ -32,13 +32,17 @@ impl Unit {
         let (tenant, namespace) = (self.access.tenant.0, self.namespace());
         let connection = self.connection();
         let result = sqlx::query(
-            "insert into idempotency_keys (tenant_id, namespace, key, fingerprint) values ($1, $2, $3, $4)
-             on conflict do nothing",
+            "insert into idempotency_keys as k (tenant_id, namespace, key, fingerprint) values ($1, $2, $3, $4)
+             on conflict (tenant_id, namespace, key) do update
+                 set fingerprint = excluded.fingerprint, created_at = now(), status = null, location = null, etag = null,
+                     body = null, user_ids = '{}'
+                 where k.created_at < now() - make_interval(secs => $5)",
         )
         .bind(tenant)
         .bind(namespace)
         .bind(request.key.as_str())
         .bind(request.fingerprint.as_bytes())
+        .bind(IDEMPOTENCY_RETENTION.as_secs_f64())
         .execute(connection.pg())
         .await;
         let inserted = connection.settle(result).map_err(|error| match error.code {

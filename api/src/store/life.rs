@@ -10,18 +10,23 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Moves the end of each context that is still in the version that was read, and of its chunks, in one statement. The last
-/// tenth of the time is not worth a write: reads that follow each other closely cost one in all.
+/// Moves the end of each context that is still in the version that was read, and of its chunks, in one statement. Before a
+/// tenth of the time is over that is not worth a write: reads that follow each other closely cost one in all. Nor is it worth
+/// a wait: who holds the row writes or extends it, too.
 ///
 /// $1 tenant, $2 ids, $3 versions
 const EXTEND: &str = "
-    with c as (
+    with due as materialized (
+        select c.id from contexts c join unnest($2::uuid[], $3::bigint[]) as was (id, version) on was.id = c.id
+        where c.tenant_id = $1 and c.version = was.version and c.is_active and c.expires_at > now()
+          and c.expires_at < now() + make_interval(secs => c.sliding_ttl_seconds * 0.9::float8)
+        order by c.id
+        for update of c skip locked
+    ), c as (
         update contexts c
         set expires_at = now() + make_interval(secs => c.sliding_ttl_seconds::float8)
-        from unnest($2::uuid[], $3::bigint[]) as was (id, version)
-        where c.tenant_id = $1 and c.id = was.id and c.version = was.version and c.is_active
-          and c.sliding_ttl_seconds is not null and c.expires_at > now()
-          and c.expires_at < now() + make_interval(secs => c.sliding_ttl_seconds * 0.9::float8)
+        from due
+        where c.tenant_id = $1 and c.id = due.id
         returning c.id, c.text_version, c.expires_at
     ), extended_chunks as (
         update chunks k set expires_at = c.expires_at from c

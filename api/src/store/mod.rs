@@ -30,7 +30,6 @@ mod writes;
 use std::sync::Arc;
 
 pub use self::{
-    api_keys::FoundKey,
     contexts::Bounded,
     deletions::{Deleted, Deletion},
     embeddings::{ChunkVector, PendingChunk, PendingContext},

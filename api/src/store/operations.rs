@@ -166,6 +166,31 @@ impl Unit {
         from_row(&connection.settle(result)?)
     }
 
+    /// Whether an import may go on: it was neither cancelled nor taken over, and its key is still valid. It stays so until the
+    /// end of the unit: whoever ends it waits.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn import_may_go_on(&mut self, actor: &Actor, operation: &ClaimedOperation) -> Result<bool> {
+        let connection = self.connection();
+        let result = sqlx::query(
+            "select from operations o
+             where o.tenant_id = $1 and o.id = $2 and o.attempts = $3 and o.status = 'running' and not o.cancel_requested
+               and ($4::uuid is null or exists (
+                   select from api_keys k
+                   where k.tenant_id = $1 and k.id = $4 and (k.revoked_at is null or k.revoked_at > now())
+                     and (k.expires_at is null or k.expires_at > now())))
+             for share",
+        )
+        .bind(actor.tenant().0)
+        .bind(operation.id.0)
+        .bind(operation.attempt)
+        .bind(actor.api_key)
+        .fetch_optional(connection.pg())
+        .await;
+        Ok(connection.settle(result)?.is_some())
+    }
+
     /// Begins an import, or the next attempt of the one with this key. An attempt that is under way stops at its next note
     /// of progress: whoever sends an import again has given up on the connection of the first one.
     ///

@@ -76,6 +76,8 @@ pub(super) struct Connection {
     broken: bool,
     /// Between `begin` and its end, so that a transaction whose owner was cancelled is not handed to the next one.
     in_transaction: bool,
+    /// Whether another one can be had in its place; the engine in process has just one.
+    replaceable: bool,
     opened_at: Instant,
 }
 
@@ -112,6 +114,7 @@ impl Manager for Connector {
             settled: true,
             broken: false,
             in_transaction: false,
+            replaceable: self.extra_settings.is_empty(),
             opened_at: Instant::now(),
         })
     }
@@ -121,7 +124,7 @@ impl Manager for Connector {
             return Err(RecycleError::message("the connection broke"));
         }
         // The engine in process gains nothing from another connection.
-        if self.extra_settings.is_empty() && connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
+        if connection.replaceable && connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
             return Err(RecycleError::message("the connection is old"));
         }
         if metrics.last_used() > IDLE_TRUSTED_MAX {
@@ -172,6 +175,11 @@ impl Connection {
         Ok(())
     }
 
+    /// As [`Connection::discard`], where that gains something over waiting for what the session still has to do.
+    pub(super) fn abandon(&mut self) {
+        self.broken |= self.replaceable;
+    }
+
     /// Lets the pool close this connection instead of handing it out again.
     pub(super) fn discard(&mut self) {
         self.broken = true;
@@ -181,14 +189,19 @@ impl Connection {
         if self.tenant == Some(tenant) {
             return Ok(());
         }
+        self.enter_tenant(tenant).await?;
+        self.tenant = Some(tenant);
+        Ok(())
+    }
+
+    /// Sets the tenant and remembers none: within a transaction, which may take the setting back with all else.
+    pub(super) async fn enter_tenant(&mut self, tenant: TenantId) -> Result<()> {
         self.tenant = None;
         let result = sqlx::query("select set_config('context.tenant_id', $1, false)")
             .bind(tenant.to_string())
             .execute(self.pg())
             .await;
-        self.settle(result)?;
-        self.tenant = Some(tenant);
-        Ok(())
+        self.settle(result).map(|_| ())
     }
 }
 

@@ -9,10 +9,20 @@ use super::{
 };
 use crate::{domain::Access, error::Result};
 
-/// A transaction. One that is dropped before its end is rolled back before its connection is used again.
+/// A transaction. One that is dropped before its end is rolled back: with its connection, which is closed, or before that one
+/// is used again.
 pub struct Unit {
     connection: Object<Connector>,
+    ended: bool,
     pub(super) access: Access,
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.abandon();
+        }
+    }
 }
 
 impl Store {
@@ -21,11 +31,21 @@ impl Store {
     pub async fn begin(&self, access: Access) -> Result<Unit> {
         let mut connection = self.tenant(access.tenant).await?;
         connection.begin().await?;
-        Ok(Unit { connection, access })
+        Ok(Unit { connection, ended: false, access })
     }
 }
 
 impl Unit {
+    /// Goes on with the rows of another tenant, in the same transaction.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn enter(&mut self, access: Access) -> Result<()> {
+        self.connection.enter_tenant(access.tenant).await?;
+        self.access = access;
+        Ok(())
+    }
+
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
@@ -35,7 +55,9 @@ impl Unit {
     /// # Errors
     /// When the database does not say that it has; then nobody knows.
     pub async fn commit(mut self) -> Result<()> {
-        self.connection.end("commit").await
+        self.connection.end("commit").await?;
+        self.ended = true;
+        Ok(())
     }
 
     /// Undoes it all.
@@ -43,7 +65,9 @@ impl Unit {
     /// # Errors
     /// When the database cannot be reached; then it undoes it by itself.
     pub async fn roll_back(mut self) -> Result<()> {
-        self.connection.end("rollback").await
+        self.connection.end("rollback").await?;
+        self.ended = true;
+        Ok(())
     }
 
     /// A point to return to with [`Unit::roll_back_to_savepoint`]; forgets the one before.

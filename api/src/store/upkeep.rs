@@ -51,16 +51,18 @@ impl Removed {
 /// kept, $6 seconds that the audit log is kept. The number of versions does not count for an hour, so that an export sees
 /// what was there when it began.
 const REMOVE: &str = "
-    with dead as materialized (
-        (select c.id from contexts c
-         where c.tenant_id = $1 and c.expires_at <= now()
-         order by c.expires_at limit $2 for update skip locked)
-        union all
-        (select c.id from contexts c
-         where c.tenant_id = $1 and not c.is_active and c.updated_at < now() - make_interval(secs => $3)
-         order by c.updated_at limit $2 for update skip locked)
+    with expired as materialized (
+        select c.id from contexts c
+        where c.tenant_id = $1 and c.expires_at <= now()
+        order by c.expires_at limit $2 for update skip locked
+    ), deleted as materialized (
+        select c.id from contexts c
+        where c.tenant_id = $1 and not c.is_active and c.updated_at < now() - make_interval(secs => $3)
+        order by c.updated_at limit $2 for update skip locked
     ), gone as (
-        delete from contexts c using (select distinct id from dead) d where c.tenant_id = $1 and c.id = d.id returning 1
+        delete from contexts c using (select id from expired union select id from deleted) d
+        where c.tenant_id = $1 and c.id = d.id
+        returning 1
     ), old as (
         (select v.context_id, v.version from context_versions v
          where v.tenant_id = $1 and v.superseded_at < now() - make_interval(secs => $3)

@@ -101,16 +101,14 @@ impl Store {
         id: ContextId,
         limit: Limit,
         cursor: Option<Cursor>,
-    ) -> Result<Vec<ContextVersion>> {
+    ) -> Result<Bounded<ContextVersion>> {
         let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(LIST)
+        let query = sqlx::query(LIST)
             .bind(tenant.0)
             .bind(id.0)
             .bind(cursor.map(|cursor| cursor.number()))
-            .bind(i64::from(limit.get()) + 1)
-            .fetch_all(connection.pg())
-            .await;
-        connection.settle(result)?.iter().map(version_from_row).collect()
+            .bind(i64::from(limit.get()) + 1);
+        read_bounded(&mut connection, query, version_from_row).await
     }
 
     /// The context as it was at `at`.
@@ -142,7 +140,7 @@ impl Store {
         tenant: TenantId,
         request: &ListRequest,
         at: OffsetDateTime,
-    ) -> Result<Bounded> {
+    ) -> Result<Bounded<Context>> {
         let rows = i64::from(request.limit.get()) + 1;
         let mut query = QueryBuilder::new("select c.* from (");
         push_both(&mut query, tenant, &request.selection, at, ["", ""], |query, id_column| {
@@ -154,7 +152,7 @@ impl Store {
         query.push(") c order by c.id desc limit ").push_bind(rows);
         let mut connection = self.tenant(tenant).await?;
         let statement = query.build().persistent(request.selection.filter.is_none());
-        read_bounded(&mut connection, statement).await
+        read_bounded(&mut connection, statement, from_row).await
     }
 
     /// How many were in force at `at`.

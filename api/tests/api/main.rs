@@ -12,15 +12,26 @@
 )]
 
 mod auth;
+mod batch;
+mod changes;
+mod conditions;
 mod contexts;
+mod erasure;
 mod examples;
 mod faults;
 mod filters;
+mod given_embeddings;
 mod health;
+mod history;
 mod hostile;
+mod idempotency;
+mod keys;
 mod layering;
+mod life;
+mod limits;
 mod native;
 mod openapi;
 mod process;
 mod search;
 mod support;
+mod transfer;

@@ -3,5 +3,7 @@
 mod isolation;
 mod migrations;
 mod plans;
+mod races;
 mod redis;
+mod upkeep;
 mod workers;

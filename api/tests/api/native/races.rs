@@ -34,7 +34,8 @@ async fn a_read_waits_for_no_writer() {
     run(&mut writer, format!("update contexts set expires_at = now() + interval '60 s' where id = '{id}'"))
         .await;
     run(&mut writer, format!("begin; select from contexts where id = '{id}' for update")).await;
-    let get = app.get(&format!("/v1/contexts/{id}"));
+    let path = format!("/v1/contexts/{id}");
+    let get = app.get(&path);
     let read =
         tokio::time::timeout(Duration::from_secs(2), get).await.expect("an answer while somebody writes");
     assert_eq!(read.status, StatusCode::OK, "{:?}", read.body);
@@ -144,7 +145,7 @@ async fn searches_for_the_same_contexts_do_not_lock_each_other_out() {
         // Due to live on: less than nine tenths of their time are left.
         run(&mut superuser, "update contexts set expires_at = now() + interval '60 s'".to_owned()).await;
         let searches = (0..8).map(|n| {
-            let body = json!({"query": ["gull", "plover"][n % 2], "mode": "keyword", "limit": 100});
+            let body = json!({"query": (["gull", "plover"][n % 2]), "mode": "keyword", "limit": 100});
             app.post("/v1/contexts/search", body)
         });
         let answers: Vec<_> = stream::iter(searches).buffer_unordered(8).collect().await;
