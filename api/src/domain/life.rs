@@ -5,12 +5,13 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use super::limits::TTL_SECONDS_MAX;
 use crate::error::{Error, Result};
 
-/// A time that can be stored and written down again: the years 1970 to 9999, in UTC.
+/// A time that can be stored and written down again: the years 1970 to 9999. Those two in UTC alone, because an offset
+/// leads out of them, into a year that does not exist. So a schema can say it, with a pattern.
 pub(super) fn storable_time(pointer: &str, at: OffsetDateTime) -> Result<OffsetDateTime> {
-    // In UTC first: an offset may carry the last hour of 9999 into a year that does not exist.
+    let years = if at.offset().is_utc() { 1970..=9999 } else { 1971..=9998 };
     match at.checked_to_offset(UtcOffset::UTC) {
-        Some(at) if (1970..=9999).contains(&at.year()) => Ok(at),
-        _ => Err(Error::invalid(pointer, "the year must be 1970 to 9999, in UTC")),
+        Some(in_utc) if years.contains(&at.year()) => Ok(in_utc),
+        _ => Err(Error::invalid(pointer, "the year must be 1970 to 9999; in these two the time must be in UTC")),
     }
 }
 
@@ -137,8 +138,11 @@ mod tests {
             (sliding.at(), sliding.ttl_seconds(), sliding.sliding_seconds()),
             (Some(last), None, Some(60))
         );
-        for beyond in [datetime!(9999-12-31 23:59:59 -01:00), datetime!(1970-01-01 0:00 +01:00)] {
+        for beyond in [datetime!(9999-06-30 0:00 -01:00), datetime!(1970-12-31 0:00 +01:00)] {
             assert!(Expiry::new(Some(beyond), None, None).is_err());
+        }
+        for within in [datetime!(1971-01-01 0:00 +23:59), datetime!(9998-12-31 23:59:59 -23:59)] {
+            assert!(Expiry::new(Some(within), None, None).is_ok());
         }
     }
 

@@ -23,6 +23,7 @@ mod retention;
 mod search;
 mod tenant;
 mod vector;
+mod whole;
 
 pub use actor::{Access, Actor, Principal};
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Scope};
@@ -47,3 +48,4 @@ pub use search::{
 };
 pub use tenant::{Tenant, TenantName};
 pub use vector::Vector;
+pub use whole::{optional_whole, whole, whole_number};
