@@ -11,7 +11,10 @@ pub(super) fn storable_time(pointer: &str, at: OffsetDateTime) -> Result<OffsetD
     let years = if at.offset().is_utc() { 1970..=9999 } else { 1971..=9998 };
     match at.checked_to_offset(UtcOffset::UTC) {
         Some(in_utc) if years.contains(&at.year()) => Ok(in_utc),
-        _ => Err(Error::invalid(pointer, "the year must be 1970 to 9999; in these two the time must be in UTC")),
+        _ => Err(Error::invalid(
+            pointer,
+            "the year must be 1970 to 9999; in these two the time must be in UTC",
+        )),
     }
 }
 

@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(condition(&[("if-match", "W/\"3\"")]).unwrap(), Precondition::Version(vec![]));
         assert_eq!(condition(&[("if-match", "\"abc\"")]).unwrap(), Precondition::Version(vec![]));
         assert_eq!(condition(&[("if-match", "\"+3\"")]).unwrap(), Precondition::Version(vec![]));
-        assert_eq!(condition(&[("if-match", "\"3,4\" ,W/\"5\",\"6\"")]).unwrap(), Precondition::Version(vec![6]));
+        assert_eq!(
+            condition(&[("if-match", "\"3,4\" ,W/\"5\",\"6\"")]).unwrap(),
+            Precondition::Version(vec![6])
+        );
         assert_eq!(condition(&[("if-none-match", "*")]).unwrap(), Precondition::Absent);
         let both = condition(&[("if-match", "*"), ("if-none-match", "*")]).unwrap();
         assert!(both.require(1).is_err() && both.require_absent_is_fine().is_err());

@@ -15,8 +15,7 @@ const NAME_IN_SHORT: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
 /// Such text with something in it that is not blank.
 const NAME: &str = r"^[^\u0000]*[^\u0000\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000]*$";
 /// Times in the years 1970 to 9999; in these two without an offset, which could lead out of them.
-const TIME: &str =
-    r"^((197[1-9]|19[89][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-|(1970|9999)-.*([Zz]|[+-]00:00)$)";
+const TIME: &str = r"^((197[1-9]|19[89][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-|(1970|9999)-.*([Zz]|[+-]00:00)$)";
 /// The base64 of 16 bytes.
 const CURSOR: &str = "^[A-Za-z0-9_-]{21}[AQgw]$";
 /// RFC 9110, section 8.8.3, in ASCII.
@@ -84,7 +83,9 @@ fn complete_parameters(operation: &mut Value) {
         let schema = match parameter["name"].as_str().unwrap_or_default() {
             "Idempotency-Key" => json!({"type": "string", "pattern": IDEMPOTENCY_KEY}),
             "If-None-Match" if creates => json!({"type": "string", "enum": ["*"]}),
-            "If-Match" | "If-None-Match" => json!({"type": "string", "anyOf": [{"enum": ["*"]}, {"pattern": ENTITY_TAGS}]}),
+            "If-Match" | "If-None-Match" => {
+                json!({"type": "string", "anyOf": [{"enum": ["*"]}, {"pattern": ENTITY_TAGS}]})
+            }
             "cursor" => json!({"minLength": 22, "maxLength": 22, "pattern": CURSOR}),
             "as_of" | "valid_at" => json!({"pattern": TIME}),
             "code" => json!({"enum": Code::iter().map(Code::as_str).collect::<Vec<_>>()}),
@@ -122,10 +123,13 @@ fn additions() -> [(&'static str, Value); 6] {
                 ],
             }),
         ),
-        ("Count", json!({"properties": {
-            "as_of": time(), "valid_at": time(),
-            "filter": {"type": null, "anyOf": [reference("Filter"), {"type": "null"}]},
-        }})),
+        (
+            "Count",
+            json!({"properties": {
+                "as_of": time(), "valid_at": time(),
+                "filter": {"type": null, "anyOf": [reference("Filter"), {"type": "null"}]},
+            }}),
+        ),
         (
             "Search",
             json!({
@@ -142,7 +146,10 @@ fn additions() -> [(&'static str, Value); 6] {
                 ],
             }),
         ),
-        ("BatchOperationInput", json!({"properties": {"if_version": version()}, "anyOf": batch_operations()})),
+        (
+            "BatchOperationInput",
+            json!({"properties": {"if_version": version()}, "anyOf": batch_operations()}),
+        ),
         ("Restore", json!({"properties": {"version": version()}})),
         (
             "CreateApiKey",
@@ -159,7 +166,8 @@ fn additions() -> [(&'static str, Value); 6] {
 
 /// What belongs to each operation of a batch.
 fn batch_operations() -> Value {
-    let (nothing, context, id) = (json!({"type": "null"}), json!({"type": "object"}), json!({"type": "string"}));
+    let (nothing, context, id) =
+        (json!({"type": "null"}), json!({"type": "object"}), json!({"type": "string"}));
     json!([
         {"required": ["context"], "properties": {
             "op": {"enum": ["create"]}, "id": nothing, "if_version": nothing, "context": context,

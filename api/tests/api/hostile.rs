@@ -273,5 +273,10 @@ async fn a_number_without_a_fraction_is_an_integer_and_null_is_no_body() {
     let path = format!("/v1/contexts/{}", created.id());
     app.delete(&path).await;
     let restored = app.send(Method::POST, &format!("{path}/restore"), "null").await;
-    assert_eq!((restored.status, &restored.body["version"]), (StatusCode::OK, &json!(3)), "{:?}", restored.body);
+    assert_eq!(
+        (restored.status, &restored.body["version"]),
+        (StatusCode::OK, &json!(3)),
+        "{:?}",
+        restored.body
+    );
 }
