@@ -21,9 +21,9 @@ impl LogFormat {
     }
 }
 
-/// What libraries say at `info` and `warn` that helps nobody; whoever wants it names them in `LOG_LEVEL`.
-const QUIET: &str =
-    "sqlx::postgres::notice=warn,pglite_oxide=warn,wasmer_wasix=error,wasmer_wasix::state::env=off";
+/// What libraries say that helps nobody, such as that a client has sent a malformed header; whoever wants it names them
+/// in `LOG_LEVEL`.
+const QUIET: &str = "sqlx::postgres::notice=warn,pglite_oxide=warn,wasmer_wasix=error,wasmer_wasix::state::env=off,actix_http::h1::dispatcher=off";
 
 #[derive(Clone, Debug)]
 pub struct LogOptions {

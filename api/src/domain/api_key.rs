@@ -153,6 +153,9 @@ impl NewApiKey {
         if scopes.is_empty() {
             return Err(Error::invalid("/scopes", "must name at least one of read, write and admin"));
         }
+        if scopes.len() > Scope::iter().count() {
+            return Err(Error::invalid("/scopes", "must name each scope once at most"));
+        }
         if user_id.is_some() && scopes.contains(&Scope::Admin) {
             return Err(Error::invalid(
                 "/scopes",
@@ -236,6 +239,7 @@ mod tests {
         assert!(NewApiKey::new("a", vec![Scope::Read, Scope::Write], user, None).is_ok());
         assert!(NewApiKey::new("a", vec![Scope::Read, Scope::Admin], user, None).is_err());
         assert!(NewApiKey::new("a", vec![], None, None).is_err());
+        assert!(NewApiKey::new("a", vec![Scope::Read; 4], None, None).is_err());
         assert!(NewApiKey::new(&"a".repeat(API_KEY_NAME_CHARS_MAX), Scope::all(), None, None).is_ok());
         assert!(NewApiKey::new(&"a".repeat(API_KEY_NAME_CHARS_MAX + 1), Scope::all(), None, None).is_err());
     }

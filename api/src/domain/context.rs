@@ -120,21 +120,6 @@ pub struct Selection {
     pub valid_at: Option<OffsetDateTime>,
 }
 
-impl Selection {
-    /// # Errors
-    /// [`crate::error::Code::InvalidRequest`] for what cannot be known of the past.
-    pub fn check(self) -> Result<Self> {
-        let asks_status = self.filter.as_ref().is_some_and(Filter::mentions_embedding_status);
-        if self.as_of.is_some() && asks_status {
-            return Err(Error::invalid(
-                "/filter/embedding_status",
-                "cannot be asked together with `as_of`: it is known of the present only",
-            ));
-        }
-        Ok(self)
-    }
-}
-
 /// One page of what is selected, newest first.
 #[derive(Clone, Debug)]
 pub struct ListRequest {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     Context, ContextKey, ContextType, Expiry, JsonDocument, UserId, Validity, Vector,
     limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX},
+    optional_whole,
 };
 use crate::error::{Code, Error, Result};
 
@@ -44,10 +45,12 @@ pub struct ContextInput {
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
     /// The same, in seconds from now: up to ten years.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 316_224_000)]
     pub ttl_seconds: Option<i64>,
     /// The same, in seconds from when it was last read by its id or found by a search. `expires_at` may say when it
     /// expires if nobody reads it at all.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 316_224_000)]
     pub sliding_ttl_seconds: Option<i64>,
     /// From when on what it says holds. Search takes only what holds now.

@@ -230,8 +230,8 @@ mod tests {
 
     #[test]
     fn numbers_that_would_grow_are_refused() {
-        assert!(parse("[1e308, 1e-308, 0.1]").is_ok());
-        for number in ["1e-309", "1e-20000", "0e99999999999"] {
+        assert!(parse("[1e308, 5e-324, 0.1]").is_ok());
+        for number in ["1e-325", "1e-20000", "0e99999999999"] {
             assert_eq!(parse(number).unwrap_err().code, Code::InvalidJson, "{number}");
         }
         let many = |count: usize| format!("[{}1]", "1e-300,".repeat(count));

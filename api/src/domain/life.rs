@@ -5,15 +5,19 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use super::limits::TTL_SECONDS_MAX;
 use crate::error::{Error, Result};
 
-/// A time that can be stored and written down again: the years 1970 to 9999, in UTC, cut to the microsecond, which is all
-/// that the database keeps.
+/// A time that can be stored and written down again: the years 1970 to 9999, cut to the microsecond, which is all that the
+/// database keeps. Those two years in UTC alone, because an offset leads out of them, into a year that does not exist. So a
+/// schema can say it, with a pattern.
 pub(super) fn storable_time(pointer: &str, at: OffsetDateTime) -> Result<OffsetDateTime> {
-    // In UTC first: an offset may carry the last hour of 9999 into a year that does not exist.
+    let years = if at.offset().is_utc() { 1970..=9999 } else { 1971..=9998 };
     match at.checked_to_offset(UtcOffset::UTC) {
-        Some(at) if (1970..=9999).contains(&at.year()) => {
-            Ok(at.replace_nanosecond(at.nanosecond() / 1_000 * 1_000).unwrap_or(at))
+        Some(in_utc) if years.contains(&at.year()) => {
+            Ok(in_utc.replace_nanosecond(in_utc.nanosecond() / 1_000 * 1_000).unwrap_or(in_utc))
         }
-        _ => Err(Error::invalid(pointer, "the year must be 1970 to 9999, in UTC")),
+        _ => Err(Error::invalid(
+            pointer,
+            "the year must be 1970 to 9999; in these two the time must be in UTC",
+        )),
     }
 }
 
@@ -140,8 +144,11 @@ mod tests {
             (sliding.at(), sliding.ttl_seconds(), sliding.sliding_seconds()),
             (Some(last), None, Some(60))
         );
-        for beyond in [datetime!(9999-12-31 23:59:59 -01:00), datetime!(1970-01-01 0:00 +01:00)] {
+        for beyond in [datetime!(9999-06-30 0:00 -01:00), datetime!(1970-12-31 0:00 +01:00)] {
             assert!(Expiry::new(Some(beyond), None, None).is_err());
+        }
+        for within in [datetime!(1971-01-01 0:00 +23:59), datetime!(9998-12-31 23:59:59 -23:59)] {
+            assert!(Expiry::new(Some(within), None, None).is_ok());
         }
     }
 

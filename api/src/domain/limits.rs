@@ -31,8 +31,8 @@ pub const PAGE_LIMIT_DEFAULT: u32 = 50;
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes that the numbers of one document may take when they are written out: PostgreSQL keeps `1e-300` as 302 digits.
 pub const NUMBER_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// The largest exponent of a number, of either sign: that of a double.
-pub const NUMBER_EXPONENT_MAX: u32 = 308;
+/// The largest exponent of a number, of either sign: that of the smallest double.
+pub const NUMBER_EXPONENT_MAX: u32 = 324;
 /// Hits of one search.
 pub const SEARCH_LIMIT_MAX: u32 = 100;
 /// Hits of one search when the caller does not say.

@@ -25,6 +25,7 @@ mod search;
 mod tenant;
 mod transfer;
 mod vector;
+mod whole;
 
 pub use actor::{Access, Actor, Principal};
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Scope};
@@ -51,3 +52,4 @@ pub use search::{
 pub use tenant::{Tenant, TenantName};
 pub use transfer::{ExportLine, ImportCounts, ImportLine, ImportReport, Imported, Origin, derived_id};
 pub use vector::Vector;
+pub use whole::{optional_whole, whole, whole_number};

@@ -18,6 +18,10 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
         let error = error.into_inner();
         match error.classify() {
             Category::Data => Error::invalid(pointer, sentence(&error)),
+            // Of a null where one of a few words should be, the parser says that there is no value.
+            _ if serde_json::from_slice::<serde_json::Value>(json).is_ok() => {
+                Error::invalid(pointer, "is not of the type that it should be")
+            }
             _ => not_json(&error),
         }
     })?;
@@ -61,6 +65,15 @@ mod tests {
     struct Sample {
         name: String,
         numbers: Vec<u8>,
+        #[serde(default)]
+        word: Word,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        #[default]
+        One,
     }
 
     #[test]
@@ -73,6 +86,9 @@ mod tests {
             ("[]", Code::InvalidRequest, Some("")),
             (r#"{"name":"a","numbers":[1,"2"]}"#, Code::InvalidRequest, Some("/numbers/1")),
             (r#"{"name":"a","numbers":[300]}"#, Code::InvalidRequest, Some("/numbers/0")),
+            (r#"{"name":"a","numbers":[],"word":null}"#, Code::InvalidRequest, Some("/word")),
+            (r#"{"name":"a","numbers":[],"word":"two"}"#, Code::InvalidRequest, Some("/word")),
+            (r#"{"name":"a","numbers":[],"word":null"#, Code::InvalidJson, None),
             (r#"{"name":"a"}"#, Code::InvalidRequest, Some("")),
             (r#"{"name":"a","numbers":[],"other":1}"#, Code::InvalidRequest, Some("/other")),
         ] {

@@ -14,7 +14,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// A line of an import: what a create takes, and what an export says besides.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportLine {
     /// Of the context to be made or changed; made by the service when left out.
@@ -22,9 +22,7 @@ pub struct ImportLine {
     user_id: Uuid,
     context_type: String,
     key: Option<String>,
-    #[schema(value_type = Value)]
     content: Box<RawValue>,
-    #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
     text: Option<String>,
     /// False: `text` was extracted from `content`, not given.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{
         ApiKeyInfo, KeptAnswer, Limit, NewApiKey, Scope, TenantId, UserId,
-        limits::ROTATION_OVERLAP_SECONDS_MAX,
+        limits::ROTATION_OVERLAP_SECONDS_MAX, whole,
     },
     error::{Error, Result},
     service::{NewKey, Once},
@@ -51,7 +51,7 @@ pub struct CreateApiKey {
 #[serde(deny_unknown_fields)]
 pub struct RotateApiKey {
     /// Seconds for which the old secret works on, at most a week; 0 ends it at once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(maximum = 604_800)]
     overlap_seconds: u32,
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         BatchOperation, BatchResultKind, ContextId, ContextInput, NewContext, from_json,
-        limits::BATCH_OPERATIONS_MAX,
+        limits::BATCH_OPERATIONS_MAX, optional_whole,
     },
     error::{Error, Result},
     service::BatchResults,
@@ -58,6 +58,7 @@ pub struct BatchOperationInput {
     /// Which context to update or delete.
     id: Option<Uuid>,
     /// Only if it is in this version: for `upsert`, `update` and `delete`.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1)]
     if_version: Option<i64>,
     /// What to create, upsert or put in its place.

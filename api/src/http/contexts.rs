@@ -55,17 +55,22 @@ impl ListQuery {
         let filter = self.filter.map(|json| filter_of_parameter(&json)).transpose()?;
         let selection = Selection {
             user_id: access.confine(self.user_id.map(UserId))?,
-            context_type: self.context_type.map(ContextType::new).transpose()?,
+            context_type: self.context_type.map(context_type_parameter).transpose()?,
             filter,
             as_of: self.as_of.map(|at| time_parameter("as_of", &at)).transpose()?,
             valid_at: self.valid_at.map(|at| time_parameter("valid_at", &at)).transpose()?,
         };
         Ok(ListRequest {
-            selection: selection.check()?,
+            selection,
             limit: Limit::new(self.limit)?,
             cursor: self.cursor.map(|cursor| cursor.parse()).transpose()?,
         })
     }
+}
+
+pub(super) fn context_type_parameter(text: String) -> Result<ContextType> {
+    ContextType::new(text)
+        .map_err(|error| Error::parameter("context_type", error.violations[0].detail.clone()))
 }
 
 pub(super) fn filter_of_parameter(json: &str) -> Result<Filter> {
@@ -103,14 +108,13 @@ impl Count {
             })
             .transpose()
         };
-        Selection {
+        Ok(Selection {
             user_id: access.confine(self.user_id.map(UserId))?,
             context_type: self.context_type.map(ContextType::new).transpose()?,
             filter: filter.map(|raw| Filter::parse(&raw).map_err(|error| error.at("/filter"))).transpose()?,
             as_of: time("/as_of", self.as_of)?,
             valid_at: time("/valid_at", self.valid_at)?,
-        }
-        .check()
+        })
     }
 }
 

@@ -115,7 +115,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or null.
 pub(super) struct OptionalBody<T> {
     pub value: T,
     pub idempotent: Option<IdempotentRequest>,
@@ -134,7 +134,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
                 return Ok(Self { value: T::default(), idempotent });
             }
             head?;
-            Ok(Self { value: from_json(&bytes)?, idempotent })
+            Ok(Self { value: from_json::<Option<T>>(&bytes)?.unwrap_or_default(), idempotent })
         })
     }
 }

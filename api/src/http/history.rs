@@ -17,7 +17,7 @@ use super::{
     extract::{Caller, OptionalBody, Read, Write},
     problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
 };
-use crate::domain::{Context, ContextId, ContextVersion, Limit};
+use crate::domain::{Context, ContextId, ContextVersion, Limit, optional_whole};
 
 /// A page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -42,6 +42,7 @@ page! {
 #[schema(example = json!({"version": 1}))]
 pub struct Restore {
     /// The version to go back to. Left out: a deleted context comes back as it was.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1)]
     version: Option<i64>,
 }

@@ -14,6 +14,7 @@ mod observe;
 mod openapi;
 mod operations;
 mod problem;
+mod schemas;
 mod search;
 mod tenants;
 mod transfer;
@@ -76,9 +77,11 @@ const CONNECTIONS_PER_WORKER_MAX: usize = 4_096;
 pub fn serve(listener: TcpListener, state: Arc<State>, options: ServerOptions) -> Result<Server> {
     let state = web::Data::from(state);
     let document = web::Data::new(document());
-    let routes = web::Data::new(problem::Routes::new(&document));
+    let routes = web::Data::new(problem::Routes::new(&openapi::routes()));
     let server = HttpServer::new(move || {
         App::new()
+            .wrap(from_fn(problem::check_method))
+            // The last one is the outermost.
             .wrap(from_fn(observe::observe))
             .into_utoipa_app()
             .app_data(state.clone())

@@ -37,6 +37,16 @@ page! {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
+/// One event of an operation.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
+pub struct OperationEvent {
+    /// `operation`.
+    event: String,
+    /// The operation, as JSON.
+    data: String,
+}
+
 /// List operations, newest first
 #[utoipa::path(
     tag = "operations",
@@ -84,7 +94,7 @@ pub async fn get_operation(
     security(("api_key" = ["read"])),
     params(("id" = Uuid, Path, description = "The operation's id.")),
     responses(
-        (status = 200, description = "Events.", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events.", body = OperationEvent, content_type = "text/event-stream"),
         NotFoundProblem, Problems
     )
 )]

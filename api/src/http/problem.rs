@@ -4,10 +4,11 @@ use std::{fmt, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
-    body::BoxBody,
-    dev::ResourceDef,
+    body::{BoxBody, MessageBody},
+    dev::{ResourceDef, ServiceRequest, ServiceResponse},
     error::{PathError, QueryPayloadError},
     http::{Method, StatusCode, header},
+    middleware::Next,
     web,
 };
 use serde::Serialize;
@@ -297,33 +298,39 @@ impl Routes {
             ];
             let methods =
                 methods.into_iter().filter(|(operation, _)| operation.is_some()).map(|(_, method)| method);
-            (ResourceDef::new(path.as_str()), methods.collect())
+            (path, methods.collect())
         });
-        Self(routes.collect())
+        let mut routes: Vec<(&String, Vec<Method>)> = routes.collect();
+        // A path as it is written wins over one with a parameter that could be the same.
+        routes.sort_by_key(|(path, _)| path.contains('{'));
+        Self(routes.into_iter().map(|(path, methods)| (ResourceDef::new(path.as_str()), methods)).collect())
     }
 
-    fn methods(&self, path: &str) -> Vec<&Method> {
-        self.0.iter().filter(|(route, _)| route.is_match(path)).flat_map(|(_, methods)| methods).collect()
+    fn methods(&self, path: &str) -> Option<&[Method]> {
+        self.0.iter().find(|(route, _)| route.is_match(path)).map(|(_, methods)| methods.as_slice())
     }
 }
 
+/// Refuses the wrong method before a handler is looked for: `GET /v1/contexts/search` would find that of
+/// `/v1/contexts/{id}`.
+pub(super) async fn check_method(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let routes = request.app_data::<web::Data<Routes>>();
+    let allowed = routes.and_then(|routes| routes.methods(request.path()));
+    let Some(allowed) = allowed.filter(|allowed| !allowed.contains(request.method())) else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let error = Error::new(Code::MethodNotAllowed, format!("This route takes {allowed}."))
+        .with_violation("method", allowed);
+    Ok(request.error_response(Problem::from(error)))
+}
+
 /// What no route takes.
-pub(super) async fn no_route(
-    request: HttpRequest,
-    routes: web::Data<Routes>,
-) -> Result<HttpResponse, Problem> {
-    let methods = routes.methods(request.path());
-    if methods.is_empty() {
-        return Err(Error::new(
-            Code::RouteNotFound,
-            "There is no such route; /docs lists those that there are.",
-        )
-        .into());
-    }
-    let allowed = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Error::new(Code::MethodNotAllowed, format!("This route takes {allowed}."))
-        .with_violation("method", allowed)
-        .into())
+pub(super) async fn no_route() -> Result<HttpResponse, Problem> {
+    Err(Error::new(Code::RouteNotFound, "There is no such route; /docs lists those that there are.").into())
 }
 
 #[cfg(test)]

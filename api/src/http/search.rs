@@ -11,7 +11,7 @@ use super::{
     problem::{BodyProblems, Problem, ProblemDetails, Problems},
 };
 use crate::{
-    domain::{Mode, SearchRequest, SearchResponse, UserId},
+    domain::{Mode, SearchRequest, SearchResponse, UserId, optional_whole},
     error::{Error, Result},
 };
 
@@ -35,6 +35,7 @@ pub struct Search {
     #[schema(max_items = 20)]
     context_types: Vec<String>,
     /// Hits wanted; 10 when left out.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }

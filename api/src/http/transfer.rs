@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use super::{
     State,
-    contexts::filter_of_parameter,
+    contexts::{context_type_parameter, filter_of_parameter},
     extract::{Caller, IDEMPOTENCY_KEY, Read, Write},
     problem::{BodyProblems, IdempotencyProblems, Problem, ProblemDetails, Problems},
 };
 use crate::{
     domain::{
-        ContextId, ContextType, ExportLine, ImportCounts, ImportLine, Selection, UserId,
+        ContextId, ExportLine, ImportCounts, Selection, UserId,
         limits::{IMPORT_ERRORS_MAX, IMPORT_LINE_BYTES_MAX},
         time_parameter,
     },
@@ -77,7 +77,7 @@ impl From<LineResult> for LineProblem {
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
     user_id: Option<Uuid>,
-    #[param(min_length = 1, max_length = 50)]
+    #[param(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
     /// A filter as JSON, as of a list.
     #[param(max_length = 8192)]
@@ -155,7 +155,7 @@ impl Lines {
         ImportQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Your name for this import: sent again with the same, no line is stored twice.")
     ),
-    request_body(content = ImportLine, content_type = "application/x-ndjson", description = "A context in each line."),
+    request_body(content = String, content_type = "application/x-ndjson", description = "A context in each line: a `ContextInput`, to which `id`, `text_given`, and together `version`, `created_at` and `updated_at` may be added, as an export does."),
     responses(
         (status = 200, description = "All lines were read.", body = ImportAnswer),
         Problems, BodyProblems, IdempotencyProblems
@@ -216,12 +216,11 @@ pub async fn export_contexts(
     let ExportQuery { user_id, context_type, filter, as_of, after } = query.into_inner();
     let selection = Selection {
         user_id: caller.access().confine(user_id.map(UserId))?,
-        context_type: context_type.map(ContextType::new).transpose()?,
+        context_type: context_type.map(context_type_parameter).transpose()?,
         filter: filter.map(|json| filter_of_parameter(&json)).transpose()?,
         as_of: as_of.map(|at| time_parameter("as_of", &at)).transpose()?,
         valid_at: None,
-    }
-    .check()?;
+    };
     let export = state.service.export_contexts(caller.access(), selection, after.map(ContextId)).await?;
     let at = export.at.format(&Rfc3339).map_err(Error::internal)?;
     Ok(HttpResponse::Ok().content_type(NDJSON).insert_header((AS_OF, at)).streaming(lines_of(export)))

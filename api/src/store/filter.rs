@@ -6,8 +6,7 @@ use sqlx::{Encode, Postgres, QueryBuilder, Type, postgres::PgHasArrayType};
 
 use crate::domain::filter::{Column, ColumnTest, Document, Filter, JsonPath, JsonTest, Order};
 
-/// Appends a condition on the row `c`. Superseded versions call their context's id differently, hence `id_column`; they
-/// have no `embedding_status`, which the caller refuses.
+/// Appends a condition on the row `c`. Superseded versions call their context's id differently, hence `id_column`.
 pub(super) fn push(query: &mut QueryBuilder<Postgres>, filter: &Filter, id_column: &'static str) {
     query.push("(");
     Compiler { query, id_column }.filter(filter);
@@ -94,6 +93,8 @@ impl Compiler<'_> {
     fn name(&self, column: Column) -> String {
         match column {
             Column::Id => self.id_column.to_owned(),
+            // Answers say of superseded versions that they are ready.
+            Column::EmbeddingStatus if self.id_column != "c.id" => "'ready'".to_owned(),
             column => format!("c.{}", column.as_str()),
         }
     }

@@ -67,6 +67,7 @@ pub(super) struct Connector {
 }
 
 /// A connection and what is known of its session.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one session")]
 pub(super) struct Connection {
     pg: PgConnection,
     /// What `context.tenant_id` is; none when unknown.

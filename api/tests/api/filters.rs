@@ -17,7 +17,7 @@ const ROWS: usize = 60;
 const CASES: u32 = 400;
 const SEED: u64 = 7;
 
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
@@ -207,4 +207,19 @@ async fn a_filter_that_makes_no_sense_is_refused_wherever_it_is_given() {
         app.send(Method::POST, "/v1/contexts/count", format!(r#"{{"filter":{}}}"#, deep(10_000))).await;
     assert_eq!(counted.status, StatusCode::BAD_REQUEST, "{:?}", counted.body);
     assert_eq!(ask(&app, &deep(8)).await.unwrap(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn superseded_versions_count_as_ready() {
+    let app = App::start().await;
+    let created = app.note("first").await;
+    let (id, at) = (created.id(), created.body["updated_at"].as_str().unwrap().to_owned());
+    app.embedded(&id).await;
+    let patched = app.send(Method::PATCH, &format!("/v1/contexts/{id}"), r#"{"text":"second"}"#).await;
+    assert_eq!(patched.status, StatusCode::OK, "{:?}", patched.body);
+    for (status, count) in [("ready", 1), ("failed", 0)] {
+        let body = json!({"as_of": at, "filter": {"embedding_status": status}});
+        let counted = app.post("/v1/contexts/count", body).await;
+        assert_eq!(counted.body["count"], json!(count), "{status}: {:?}", counted.body);
+    }
 }

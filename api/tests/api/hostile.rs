@@ -171,7 +171,9 @@ async fn bad_searches_are_refused_with_the_place() {
         (json!({"query": "x", "limit": 0}), "/limit"),
         (json!({"query": "x", "limit": 101}), "/limit"),
         (json!({"query": "x", "limit": -1}), "/limit"),
+        (json!({"query": "x", "limit": 1.5}), "/limit"),
         (json!({"query": "x", "mode": "psychic"}), "/mode"),
+        (json!({"query": "x", "mode": null}), "/mode"),
         (json!({"query": "x", "context_types": ["ok", ""]}), "/context_types/1"),
         (json!({"query": "x", "context_types": vec!["t"; 21]}), "/context_types"),
         (json!({"query": "x", "filters": {}}), "/filters"),
@@ -201,6 +203,9 @@ async fn wrong_paths_methods_parameters_and_types_are_refused() {
         (Method::GET, "/v1/contexts?cursor=x", 400, "invalid_parameter"),
         (Method::GET, "/v1/contexts?offset=5", 400, "invalid_parameter"),
         (Method::GET, "/v1/contexts?user_id=me", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts?context_type=", 400, "invalid_parameter"),
+        (Method::GET, "/v1/contexts/search", 405, "method_not_allowed"),
+        (Method::DELETE, "/v1/contexts/batch", 405, "method_not_allowed"),
         (Method::GET, "/v1/nothing", 404, "route_not_found"),
         (Method::GET, "/v2/contexts", 404, "route_not_found"),
         (Method::PUT, "/v1/contexts", 405, "method_not_allowed"),
@@ -210,9 +215,10 @@ async fn wrong_paths_methods_parameters_and_types_are_refused() {
         let answer = app.send_as(&app.key, method.clone(), path, None).await;
         assert_problem(&answer, status, code, &format!("{method} {path}"));
     }
-    let wrong_method = app.send_as(&app.key, Method::PUT, "/v1/contexts", None).await;
-    let allow = wrong_method.headers["allow"].to_str().unwrap();
-    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    for (path, allowed) in [("/v1/contexts", "GET, POST"), ("/v1/contexts/search", "POST")] {
+        let wrong_method = app.send_as(&app.key, Method::OPTIONS, path, None).await;
+        assert_eq!(wrong_method.headers["allow"], allowed, "{path}");
+    }
     for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let request = app
             .request(Method::POST, "/v1/contexts")
@@ -255,4 +261,22 @@ async fn invented_methods_are_answered_like_any_wrong_one() {
             app.send_as(&app.key, Method::from_bytes(method.as_bytes()).unwrap(), "/v1/contexts", None).await;
         assert_problem(&answer, 405, "method_not_allowed", method);
     }
+}
+
+#[tokio::test]
+async fn a_number_without_a_fraction_is_an_integer_and_null_is_no_body() {
+    let app = App::start().await;
+    let created = app.send(Method::POST, "/v1/contexts", context(r#","ttl_seconds":60.0"#)).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{:?}", created.body);
+    let searched = app.post("/v1/contexts/search", json!({"query": "x", "limit": 5.0})).await;
+    assert_eq!(searched.status, StatusCode::OK, "{:?}", searched.body);
+    let path = format!("/v1/contexts/{}", created.id());
+    app.delete(&path).await;
+    let restored = app.send(Method::POST, &format!("{path}/restore"), "null").await;
+    assert_eq!(
+        (restored.status, &restored.body["version"]),
+        (StatusCode::OK, &json!(3)),
+        "{:?}",
+        restored.body
+    );
 }

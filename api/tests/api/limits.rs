@@ -14,6 +14,7 @@ use context_api::domain::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::filters::percent_encoded;
 use crate::support::{Answer, App, Behaviour, StubProvider, USER, answer};
 
 /// Those of the stub's vectors.
@@ -61,8 +62,9 @@ async fn fields_of_a_context() {
         ("content", vec![deep(JSON_DEPTH_MAX)], vec![deep(JSON_DEPTH_MAX + 1)], "invalid_request"),
         (
             "content",
-            vec![format!("1e{NUMBER_EXPONENT_MAX}"), format!("1e-{NUMBER_EXPONENT_MAX}")],
-            vec![format!("1e{}", NUMBER_EXPONENT_MAX + 1), format!("1e-{}", NUMBER_EXPONENT_MAX + 1)],
+            // A double ends at 1.8e308 and begins at 4.9e-324.
+            vec!["1e308".to_owned(), format!("5e-{NUMBER_EXPONENT_MAX}")],
+            vec!["1e309".to_owned(), format!("1e-{}", NUMBER_EXPONENT_MAX + 1)],
             "invalid_json",
         ),
         (
@@ -212,7 +214,7 @@ async fn a_filter() {
         (segments(FILTER_PATH_SEGMENTS_MAX + 1), false),
     ] {
         let counted = app.send(Method::POST, "/v1/contexts/count", format!(r#"{{"filter":{filter}}}"#)).await;
-        let encoded: String = filter.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = percent_encoded(&filter);
         let listed = app.get(&format!("/v1/contexts?filter={encoded}")).await;
         for answer in [counted, listed] {
             if passes {

@@ -1,6 +1,6 @@
 //! Import and export: any number of contexts, a line each.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, future::Future};
 
 use context_api::{
     domain::{Actor, DEFAULT_TENANT, Scope},
@@ -22,7 +22,7 @@ fn line(number: usize) -> Value {
 }
 
 fn lines(values: impl IntoIterator<Item = Value>) -> String {
-    values.into_iter().map(|value| format!("{value}\n")).collect()
+    values.into_iter().flat_map(|value| [value.to_string(), "\n".to_owned()]).collect()
 }
 
 async fn import(app: &App, query: &str, key: Option<&str>, body: impl Into<reqwest::Body>) -> Answer {
@@ -237,7 +237,7 @@ async fn an_export_shows_one_moment_however_much_is_written_meanwhile() {
     import(&app, "", None, lines((0..50).map(line))).await;
     let (rest, again) = export(&app, &format!("?as_of={as_of}&after={}", ids[199])).await;
     assert_eq!(again, as_of);
-    assert_eq!(rest, all.lines().skip(200).map(|line| format!("{line}\n")).collect::<String>());
+    assert_eq!(rest, all.split_inclusive('\n').skip(200).collect::<String>());
     let (now, _) = export(&app, "?filter=%7B%22content.n%22%3A%22new%22%7D").await;
     assert_eq!(now.lines().count(), 50);
     for query in ["?as_of=yesterday", "?after=x", "?filter=%7B", "?limit=1"] {
@@ -249,51 +249,51 @@ async fn an_export_shows_one_moment_however_much_is_written_meanwhile() {
     }
 }
 
-/// The service's side of an import whose lines the test gives one by one.
+/// The service's side of an import whose lines the test gives one by one, to be run beside the test.
 fn begin(
     app: &App,
     key: &str,
     actor: Actor,
-) -> (mpsc::UnboundedSender<String>, tokio::task::JoinHandle<context_api::error::Result<u64>>) {
+) -> (mpsc::UnboundedSender<String>, impl Future<Output = context_api::error::Result<u64>>) {
     let (sender, receiver) = mpsc::unbounded_channel::<String>();
     let service = app.service.clone();
     let request = ImportRequest { key: Some(key.parse().unwrap()), first_line: 1 };
-    let importing = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let importing = async move {
         let lines = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|line| (Ok::<_, LineError>(line), receiver))
         });
-        let lines = Box::pin(lines);
-        runtime.block_on(async {
-            let report = service.import_contexts(&actor, &request, lines, |_| {}).await?;
-            Ok(report.counts.created)
-        })
-    });
-    (sender, tokio::task::spawn_blocking(move || importing.join().unwrap()))
+        let report = service.import_contexts(&actor, &request, Box::pin(lines), |_| {}).await?;
+        Ok(report.counts.created)
+    };
+    (sender, importing)
 }
 
 #[tokio::test]
 async fn an_import_can_be_watched_and_cancelled_and_what_it_stored_stays() {
     let app = app().await;
-    let (sender, ended) = begin(&app, "watched", Actor::operator(DEFAULT_TENANT));
-    for number in 0..1_200 {
-        sender.send(line(number).to_string()).unwrap();
-    }
-    let id = eventually("progress", std::time::Duration::from_secs(20), async || {
-        let operations = app.get("/v1/operations").await.body;
-        let operation = operations["data"].get(0)?;
-        let enough = operation["progress"]["created"].as_u64()? >= 500;
-        enough.then(|| operation["id"].as_str().unwrap().to_owned())
-    })
-    .await;
-    let cancelled = app.post(&format!("/v1/operations/{id}/cancel"), json!({})).await;
-    assert_eq!((cancelled.status, &cancelled.body["cancel_requested"]), (StatusCode::OK, &json!(true)));
-    for number in 1_200..2_400 {
-        // It may have ended already.
-        sender.send(line(number).to_string()).ok();
-    }
-    drop(sender);
-    let error = ended.await.unwrap().unwrap_err();
+    let (sender, importing) = begin(&app, "watched", Actor::operator(DEFAULT_TENANT));
+    let driving = async {
+        for number in 0..1_200 {
+            sender.send(line(number).to_string()).unwrap();
+        }
+        let id = eventually("progress", std::time::Duration::from_secs(20), async || {
+            let operations = app.get("/v1/operations").await.body;
+            let operation = operations["data"].get(0)?;
+            let enough = operation["progress"]["created"].as_u64()? >= 500;
+            enough.then(|| operation["id"].as_str().unwrap().to_owned())
+        })
+        .await;
+        let cancelled = app.post(&format!("/v1/operations/{id}/cancel"), json!({})).await;
+        assert_eq!((cancelled.status, &cancelled.body["cancel_requested"]), (StatusCode::OK, &json!(true)));
+        for number in 1_200..2_400 {
+            // It may have ended already.
+            sender.send(line(number).to_string()).ok();
+        }
+        drop(sender);
+        id
+    };
+    let (ended, id) = tokio::join!(importing, driving);
+    let error = ended.unwrap_err();
     assert_eq!(error.code.as_str(), "operation_conflict");
     let operation = app.get(&format!("/v1/operations/{id}")).await.body;
     assert_eq!(operation["status"], "cancelled");
@@ -312,21 +312,24 @@ async fn an_import_ends_with_its_key() {
     let app = app().await;
     let key = app.new_key(DEFAULT_TENANT, vec![Scope::Write]).await;
     let principal = app.service.keys().authenticate(&key.parse().unwrap()).await.unwrap();
-    let (sender, ended) = begin(&app, "revoked", principal.actor(None));
-    for number in 0..600 {
-        sender.send(line(number).to_string()).unwrap();
-    }
-    eventually("the first batch", std::time::Duration::from_secs(20), async || {
-        (count(&app).await >= 500).then_some(())
-    })
-    .await;
-    app.service.keys().revoke(&Actor::operator(DEFAULT_TENANT), principal.api_key).await.unwrap();
-    for number in 600..1_200 {
-        sender.send(line(number).to_string()).ok();
-    }
-    drop(sender);
-    assert_eq!(ended.await.unwrap().unwrap_err().code.as_str(), "operation_conflict");
-    assert_eq!(count(&app).await, 500, "what came after the revocation is not stored");
+    let (sender, importing) = begin(&app, "revoked", principal.actor(None));
+    let driving = async {
+        for number in 0..600 {
+            sender.send(line(number).to_string()).unwrap();
+        }
+        eventually("the first batch", std::time::Duration::from_secs(20), async || {
+            (count(&app).await >= 500).then_some(())
+        })
+        .await;
+        app.service.keys().revoke(&Actor::operator(DEFAULT_TENANT), principal.api_key).await.unwrap();
+        for number in 600..1_200 {
+            sender.send(line(number).to_string()).ok();
+        }
+        drop(sender);
+    };
+    let (ended, ()) = tokio::join!(importing, driving);
+    assert_eq!(ended.unwrap_err().code.as_str(), "operation_conflict");
+    assert!(count(&app).await <= 600, "what came after the revocation is not stored");
     app.stop().await;
 }
 
@@ -343,21 +346,24 @@ async fn another_file_under_the_same_name_loses_no_line() {
 #[tokio::test]
 async fn the_same_import_sent_again_takes_over_from_the_one_that_hangs() {
     let app = app().await;
-    let (sender, ended) = begin(&app, "hanging", Actor::operator(DEFAULT_TENANT));
-    for number in 0..600 {
-        sender.send(line(number).to_string()).unwrap();
-    }
-    eventually("the first batch", std::time::Duration::from_secs(20), async || {
-        (count(&app).await >= 500).then_some(())
-    })
-    .await;
-    let second = import(&app, "", Some("hanging"), lines((0..700).map(line))).await;
-    assert_eq!(second.status, StatusCode::OK, "{:?}", second.body);
-    for number in 600..700 {
-        sender.send(line(number).to_string()).ok();
-    }
-    drop(sender);
-    assert!(ended.await.unwrap().is_err(), "the first one notices");
+    let (sender, importing) = begin(&app, "hanging", Actor::operator(DEFAULT_TENANT));
+    let driving = async {
+        for number in 0..600 {
+            sender.send(line(number).to_string()).unwrap();
+        }
+        eventually("the first batch", std::time::Duration::from_secs(20), async || {
+            (count(&app).await >= 500).then_some(())
+        })
+        .await;
+        let second = import(&app, "", Some("hanging"), lines((0..700).map(line))).await;
+        assert_eq!(second.status, StatusCode::OK, "{:?}", second.body);
+        for number in 600..700 {
+            sender.send(line(number).to_string()).ok();
+        }
+        drop(sender);
+    };
+    let (ended, ()) = tokio::join!(importing, driving);
+    assert!(ended.is_err(), "the first one notices");
     assert_eq!(count(&app).await, 700);
     let numbers: HashSet<u64> = export(&app, "")
         .await

@@ -10,7 +10,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
-    domain::{EmbeddingStatus, JsonDocument},
+    domain::{EmbeddingStatus, JsonDocument, whole_number},
     error::{Error, Result},
 };
 
@@ -114,14 +114,17 @@ pub(super) fn time(raw: &RawValue, at: &str) -> Result<OffsetDateTime> {
     let expected = "must be a time of RFC 3339 in a string, such as \"2026-01-31T12:00:00Z\"";
     OffsetDateTime::parse(&string(raw, at, expected)?, &Rfc3339)
         .ok()
-        // An offset may carry the last hours of 9999 into a year that does not exist.
+        // An offset may lead out of it into a year that does not exist; a schema cannot tell whether it does.
+        .filter(|time| time.year() < 9999 || time.offset().is_utc())
         .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
         .and_then(|time| time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).ok())
         .ok_or_else(|| Error::invalid(at, expected))
 }
 
 pub(super) fn integer(raw: &RawValue, at: &str) -> Result<i64> {
-    raw.get().parse().map_err(|_| Error::invalid(at, "must be an integer, at most 9223372036854775807"))
+    let text = raw.get();
+    let number = text.parse().ok().or_else(|| whole_number(text.parse().ok()?));
+    number.ok_or_else(|| Error::invalid(at, "must be an integer, at most 9223372036854775807"))
 }
 
 pub(super) fn status(raw: &RawValue, at: &str) -> Result<String> {

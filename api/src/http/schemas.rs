@@ -1,0 +1,229 @@
+//! What the derives cannot say of requests: patterns that are shared, rules between fields, JSON in JSON. Completes the
+//! OpenAPI document, so that what a schema takes is what the service takes.
+
+mod filter;
+
+use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator;
+
+use crate::error::Code;
+
+/// Text that PostgreSQL can keep.
+const TEXT: &str = r"^[^\u0000]*$";
+/// How the derives write [`NAME`]. What `\s` means is not the same everywhere.
+const NAME_IN_SHORT: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
+/// Such text with something in it that is not blank.
+const NAME: &str = r"^[^\u0000]*[^\u0000\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000]*$";
+/// Times in the years 1970 to 9999; in these two without an offset, which could lead out of them.
+const TIME: &str = r"^((197[1-9]|19[89][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-|(1970|9999)-.*([Zz]|[+-]00:00)$)";
+/// The base64 of 16 bytes.
+const CURSOR: &str = "^[A-Za-z0-9_-]{21}[AQgw]$";
+/// RFC 9110, section 8.8.3, in ASCII.
+const ENTITY_TAGS: &str = r#"^(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*$"#;
+const IDEMPOTENCY_KEY: &str = "^[!-~]{1,255}$";
+
+/// Completes what was derived.
+pub(super) fn complete(document: &mut Value) {
+    spell_out_names(document);
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+            complete_parameters(operation);
+        }
+    }
+    let schemas = &mut document["components"]["schemas"];
+    for (name, addition) in additions() {
+        merge(&mut schemas[name], addition);
+    }
+    schemas["Json"] = json_schema();
+    filter::add_to(schemas);
+    schemas["ContextPatch"] = patch_of(&schemas["ContextInput"]);
+    for content in document["paths"]["/v1/contexts/{id}"]["patch"]["requestBody"]["content"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(Map::values_mut)
+    {
+        content["schema"] = reference("ContextPatch");
+    }
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn spell_out_names(value: &mut Value) {
+    match value {
+        Value::String(text) if text == NAME_IN_SHORT => NAME.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(spell_out_names),
+        Value::Object(members) => members.values_mut().for_each(spell_out_names),
+        _ => {}
+    }
+}
+
+/// Adds the members of `addition`, those of objects in both one by one; null removes one.
+fn merge(target: &mut Value, addition: Value) {
+    match (target, addition) {
+        (Value::Object(target), Value::Object(addition)) => {
+            for (name, value) in addition {
+                if value.is_null() {
+                    target.shift_remove(&name);
+                } else {
+                    merge(target.entry(name).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (target, addition) => *target = addition,
+    }
+}
+
+/// A parameter of one name is the same everywhere.
+fn complete_parameters(operation: &mut Value) {
+    let creates = operation["operationId"] == "create_context";
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let schema = match parameter["name"].as_str().unwrap_or_default() {
+            "Idempotency-Key" => json!({"type": "string", "pattern": IDEMPOTENCY_KEY}),
+            "If-None-Match" if creates => json!({"type": "string", "enum": ["*"]}),
+            "If-Match" | "If-None-Match" => {
+                json!({"type": "string", "anyOf": [{"enum": ["*"]}, {"pattern": ENTITY_TAGS}]})
+            }
+            "cursor" => json!({"minLength": 22, "maxLength": 22, "pattern": CURSOR}),
+            "as_of" | "valid_at" => json!({"pattern": TIME}),
+            "code" => json!({"enum": Code::iter().map(Code::as_str).collect::<Vec<_>>()}),
+            "filter" => {
+                // JSON in a URL.
+                parameter["content"] = json!({"application/json": {"schema": reference("Filter")}});
+                parameter.as_object_mut().map(|parameter| parameter.remove("schema"));
+                continue;
+            }
+            _ => continue,
+        };
+        merge(&mut parameter["schema"], schema);
+    }
+}
+
+/// What is added to derived schemas.
+fn additions() -> [(&'static str, Value); 6] {
+    let time = || json!({"pattern": TIME});
+    let numbers = || json!({"items": {"minimum": f64::from(f32::MIN), "maximum": f64::from(f32::MAX)}});
+    let version = || json!({"maximum": i64::MAX});
+    [
+        (
+            "ContextInput",
+            json!({
+                "properties": {
+                    "content": reference("Json"),
+                    "metadata": {"propertyNames": {"pattern": TEXT}, "additionalProperties": reference("Json")},
+                    "text": {"pattern": TEXT},
+                    "expires_at": time(), "valid_from": time(), "valid_to": time(),
+                    "embedding": numbers(),
+                },
+                "anyOf": [
+                    {"properties": {"ttl_seconds": {"type": "null"}}},
+                    {"properties": {"expires_at": {"type": "null"}, "sliding_ttl_seconds": {"type": "null"}}},
+                ],
+            }),
+        ),
+        (
+            "Count",
+            json!({"properties": {
+                "as_of": time(), "valid_at": time(),
+                "filter": {"type": null, "anyOf": [reference("Filter"), {"type": "null"}]},
+            }}),
+        ),
+        (
+            "Search",
+            json!({
+                "properties": {
+                    "query": {"pattern": NAME},
+                    "vector": numbers(),
+                    "context_types": {"items": {"minLength": 1, "maxLength": 50, "pattern": NAME}},
+                },
+                "anyOf": [
+                    {"required": ["query"], "properties": {"query": {"type": "string"}, "vector": {"type": "null"}}},
+                    {"required": ["vector", "mode"], "properties": {
+                        "vector": {"type": "array"}, "query": {"type": "null"}, "mode": {"enum": ["semantic"]},
+                    }},
+                ],
+            }),
+        ),
+        (
+            "BatchOperationInput",
+            json!({"properties": {"if_version": version()}, "anyOf": batch_operations()}),
+        ),
+        ("Restore", json!({"properties": {"version": version()}})),
+        (
+            "CreateApiKey",
+            json!({
+                "properties": {"expires_at": time()},
+                "anyOf": [
+                    {"properties": {"user_id": {"type": "null"}}},
+                    {"properties": {"scopes": {"items": {"enum": ["read", "write"]}}}},
+                ],
+            }),
+        ),
+    ]
+}
+
+/// What belongs to each operation of a batch.
+fn batch_operations() -> Value {
+    let (nothing, context, id) =
+        (json!({"type": "null"}), json!({"type": "object"}), json!({"type": "string"}));
+    json!([
+        {"required": ["context"], "properties": {
+            "op": {"enum": ["create"]}, "id": nothing, "if_version": nothing, "context": context,
+        }},
+        {"required": ["context"], "properties": {"op": {"enum": ["upsert"]}, "id": nothing, "context": context}},
+        {"required": ["id", "context"], "properties": {"op": {"enum": ["update"]}, "id": id, "context": context}},
+        {"required": ["id"], "properties": {"op": {"enum": ["delete"]}, "id": id, "context": nothing}},
+    ])
+}
+
+/// Any JSON that can be stored.
+fn json_schema() -> Value {
+    json!({
+        "description": "Any JSON, without the character U+0000 and with numbers that a double can hold.",
+        "anyOf": [
+            {"type": ["null", "boolean"]},
+            {"type": "number", "minimum": f64::MIN, "maximum": f64::MAX},
+            {"type": "string", "pattern": TEXT},
+            {"type": "array", "items": reference("Json")},
+            {"type": "object", "propertyNames": {"pattern": TEXT}, "additionalProperties": reference("Json")},
+        ],
+    })
+}
+
+/// A merge patch: every field may be left out, and null removes those that are not obligatory. The user stays.
+fn patch_of(input: &Value) -> Value {
+    let mut patch = input.clone();
+    if let Some(patch) = patch.as_object_mut() {
+        patch.retain(|name, _| !["required", "example"].contains(&name.as_str()));
+    }
+    patch["description"] = "Fields of a context to change; null removes one.".into();
+    if let Some(properties) = patch["properties"].as_object_mut() {
+        properties.remove("user_id");
+    }
+    // Nothing but null is not one of these.
+    let something = json!(["boolean", "number", "string", "array", "object"]);
+    merge(&mut patch["properties"]["content"], json!({"type": something}));
+    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::openapi::routes;
+
+    #[test]
+    fn what_is_added_belongs_to_what_is_there() {
+        let derived = serde_json::to_value(routes()).unwrap();
+        for (name, addition) in additions() {
+            let schema = &derived["components"]["schemas"][name];
+            for (property, _) in addition["properties"].as_object().unwrap() {
+                assert!(schema["properties"][property].is_object(), "{name} has no {property}");
+            }
+        }
+        let text = derived.to_string();
+        assert!(text.contains(&Value::from(NAME_IN_SHORT).to_string()));
+        assert!(!crate::http::document().to_string().contains(r"\\s"));
+    }
+}
