@@ -224,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn content_at_the_limit_passes_and_one_byte_more_fails() {
+        let content =
+            |bytes: usize| context(&format!("\"{}\"", "a".repeat(bytes - 2)), None, Some(String::new()));
+        assert!(content(CONTENT_BYTES_MAX).is_ok());
+        assert_eq!(content(CONTENT_BYTES_MAX + 1).unwrap_err().code, Code::BodyTooLarge);
+        let blanks = format!("[1,{}2]", " ".repeat(CONTENT_BYTES_MAX));
+        assert!(context(&blanks, None, None).is_ok(), "blanks are not stored");
+    }
+
+    #[test]
     fn metadata_must_be_an_object_and_pointers_name_the_field() {
         assert_eq!(context("1", Some("[]"), None).unwrap_err().violations[0].pointer, "/metadata");
         assert!(context("1", Some("null"), None).unwrap().metadata.is_object());
