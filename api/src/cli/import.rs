@@ -193,15 +193,22 @@ async fn wait_until_embedded(api: &Api) -> CommandResult {
     let pending = json!({"filter": {"embedding_status": "pending"}});
     let (mut least, mut progress_at) = (u64::MAX, Instant::now());
     loop {
-        let count = api.count(&pending).await.map_err(ApiError::words)?;
-        if count == 0 {
-            break;
-        }
-        spinner.set_message(format!("waiting until all are found by meaning, too: {count} to go"));
-        if count < least {
-            (least, progress_at) = (count, Instant::now());
-        } else if progress_at.elapsed() > EMBEDDING_STALL {
-            return Err("the contexts are stored, but nothing is being embedded; see /health".into());
+        let is_stalled = progress_at.elapsed() > EMBEDDING_STALL;
+        match api.count(&pending).await {
+            Ok(0) => break,
+            Ok(count) => {
+                spinner.set_message(format!("waiting until all are found by meaning, too: {count} to go"));
+                if count < least {
+                    (least, progress_at) = (count, Instant::now());
+                } else if is_stalled {
+                    return Err("the contexts are stored, but nothing is being embedded; see /health".into());
+                }
+            }
+            // A server that is being replaced comes back.
+            Err(ApiError::Transient(words)) if !is_stalled => spinner.set_message(words),
+            Err(error) => {
+                return Err(format!("the contexts are stored, but not counted: {}", error.words()).into());
+            }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::{
     State,
     answers::{answer_about, page, send},
-    extract::{Admin, Body, Caller, OptionalBody},
+    authentication::{Admin, Caller},
+    body::{Body, OptionalBody},
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
 };

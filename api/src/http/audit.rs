@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     State,
     answers::page,
-    extract::{Admin, Caller},
+    authentication::{Admin, Caller},
     problem::{Problem, Problems},
 };
 use crate::domain::{AuditEntry, AuditRequest, Limit};

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::{
     State,
     answers::{answer_about, send},
-    extract::{Body, Caller, Write},
+    authentication::{Caller, Write},
+    body::Body,
     problem::{BodyProblems, NotFoundProblem, Problem, ProblemDetails, Problems, WriteProblems, status},
 };
 use crate::{

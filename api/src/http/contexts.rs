@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::{
     State,
     answers::{context_answer, page, send},
+    authentication::{Caller, Read, Write},
+    body::{Body, RawBody},
     conditions::{Condition, KnownVersions, etag},
-    extract::{Body, Caller, RawBody, Read, Write},
     problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
 };
 use crate::{

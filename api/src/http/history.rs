@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::{
     State,
     answers::{context_answer, page, send},
+    authentication::{Caller, Read, Write},
+    body::OptionalBody,
     conditions::Condition,
-    extract::{Caller, OptionalBody, Read, Write},
     problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
 };
 use crate::domain::{Context, ContextId, ContextVersion, Limit, optional_whole};

@@ -4,10 +4,11 @@
 mod answers;
 mod api_keys;
 mod audit;
+mod authentication;
 mod batch;
+mod body;
 mod conditions;
 mod contexts;
-mod extract;
 mod health;
 mod history;
 mod observe;
@@ -80,6 +81,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: ServerOptions) -
     let routes = web::Data::new(problem::Routes::new(&openapi::routes()));
     let server = HttpServer::new(move || {
         App::new()
+            .wrap(from_fn(authentication::authenticate))
             .wrap(from_fn(problem::check_method))
             // The last one is the outermost.
             .wrap(from_fn(observe::observe))

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     State,
-    extract::RequestId,
+    authentication::RequestId,
     problem::{Problem, REQUEST_ID},
 };
 use crate::{

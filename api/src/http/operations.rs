@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::{
     State,
     answers::{answer_about, page, send},
-    extract::{Admin, Caller, OptionalBody, Read, Write},
+    authentication::{Admin, Caller, Read, Write},
+    body::OptionalBody,
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
 };

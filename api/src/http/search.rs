@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     State,
-    extract::{Body, Caller, Read},
+    authentication::{Caller, Read},
+    body::Body,
     problem::{BodyProblems, Problem, ProblemDetails, Problems},
 };
 use crate::{

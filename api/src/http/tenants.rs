@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use super::{
     State,
     answers::{answer, page, send},
-    extract::{Admin, Body, Caller},
+    authentication::{Admin, Caller},
+    body::Body,
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, Problem, Problems},
 };

@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use super::{
     State,
+    authentication::{Caller, Read, Write},
+    body::IDEMPOTENCY_KEY,
     contexts::{context_type_parameter, filter_of_parameter},
-    extract::{Caller, IDEMPOTENCY_KEY, Read, Write},
     problem::{BodyProblems, IdempotencyProblems, Problem, ProblemDetails, Problems},
 };
 use crate::{

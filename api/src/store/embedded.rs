@@ -41,7 +41,7 @@ impl Store {
         let connect = connect_options(address);
         migrate(&connect).await?;
         let options = ConnectOptions { connections_max: 1, ..options.clone() };
-        let mut store = Self::from_pool(pool::pool(&options, connect, SESSION)?);
+        let mut store = Self::from_pool(pool::pool(&options, connect, Some(SESSION))?);
         store.engine = Some(Arc::new(Engine(server)));
         Ok(store)
     }

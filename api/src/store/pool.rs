@@ -1,8 +1,17 @@
 //! Connections, each of which knows the tenant that it is set to. Row-level security compares every row with the
 //! session's tenant; setting it costs a round trip, so a connection is set only when its tenant changes.
 
-use std::{ops::DerefMut, str::FromStr, time::Duration};
+use std::{
+    ops::DerefMut,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use backon::{ConstantBuilder, Retryable};
 use deadpool::{
     Runtime,
     managed::{
@@ -62,8 +71,21 @@ pub struct PoolStatus {
 pub(super) struct Connector {
     options: PgConnectOptions,
     statement_timeout: Duration,
-    /// Added to the settings of each session.
-    extra_settings: &'static str,
+    /// What the engine in process, which serves one connection only, needs set; none for a server.
+    engine_settings: Option<&'static str>,
+    breaks: Arc<AtomicU64>,
+}
+
+impl Connector {
+    async fn connect(&self) -> sqlx::Result<PgConnection> {
+        if self.engine_settings.is_none() {
+            return self.options.connect().await;
+        }
+        // The engine in process takes a while to notice that whoever was connecting before has been cancelled, and hangs up on
+        // the next one until then. The pool's timeout bounds this, too.
+        let pause = ConstantBuilder::new().with_delay(Duration::from_millis(10)).with_max_times(200);
+        (|| self.options.connect()).retry(pause).when(|error| matches!(error, sqlx::Error::Io(_))).await
+    }
 }
 
 /// A connection and what is known of its session.
@@ -80,6 +102,10 @@ pub(super) struct Connection {
     /// Whether another one can be had in its place; the engine in process has just one.
     replaceable: bool,
     opened_at: Instant,
+    /// Of all connections of the pool, how often one broke.
+    breaks: Arc<AtomicU64>,
+    /// How often one had, when this one was last seen alive.
+    breaks_outlived: u64,
 }
 
 /// Old connections are replaced, so that load spreads again after a fail-over and caches on the server do not grow.
@@ -96,7 +122,7 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection> {
-        let mut pg = self.options.connect().await.map_err(failure::from_sqlx)?;
+        let mut pg = self.connect().await.map_err(failure::from_sqlx)?;
         // Not start-up parameters: poolers in between refuse those. `strict_order` keeps hits in order of distance while
         // the index scan goes on past filtered rows. `hnsw.*` are placeholders until the extension is loaded.
         let session = format!(
@@ -106,7 +132,7 @@ impl Manager for Connector {
             self.statement_timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),
             self.statement_timeout.as_millis() * 2,
-            self.extra_settings,
+            self.engine_settings.unwrap_or_default(),
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_set_role)?;
         Ok(Connection {
@@ -115,8 +141,10 @@ impl Manager for Connector {
             settled: true,
             broken: false,
             in_transaction: false,
-            replaceable: self.extra_settings.is_empty(),
+            replaceable: self.engine_settings.is_none(),
             opened_at: Instant::now(),
+            breaks: self.breaks.clone(),
+            breaks_outlived: self.breaks.load(Ordering::Relaxed),
         })
     }
 
@@ -128,7 +156,9 @@ impl Manager for Connector {
         if connection.replaceable && connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
             return Err(RecycleError::message("the connection is old"));
         }
-        if metrics.last_used() > IDLE_TRUSTED_MAX {
+        // Where one has broken, the others may have as well: the server was restarted, perhaps.
+        let breaks = self.breaks.load(Ordering::Relaxed);
+        if metrics.last_used() > IDLE_TRUSTED_MAX || connection.breaks_outlived != breaks {
             connection.settled = false;
         }
         if !connection.settled {
@@ -137,6 +167,7 @@ impl Manager for Connector {
             connection.tenant = None;
             connection.pg.ping().await.map_err(|error| RecycleError::Backend(failure::from_sqlx(error)))?;
             connection.settled = true;
+            connection.breaks_outlived = breaks;
         }
         if connection.in_transaction {
             connection.end("rollback").await.map_err(RecycleError::Backend)?;
@@ -157,7 +188,10 @@ impl Connection {
         match &result {
             Ok(_) => self.settled = true,
             Err(error) if failure::connection_survives(error) => self.settled = true,
-            Err(_) => self.broken = true,
+            Err(_) => {
+                self.broken = true;
+                self.breaks.fetch_add(1, Ordering::Relaxed);
+            }
         }
         result.map_err(failure::from_sqlx)
     }
@@ -212,7 +246,7 @@ impl Store {
     /// # Errors
     /// When the URL is malformed.
     pub fn new(options: &ConnectOptions) -> Result<Self> {
-        Ok(Self::from_pool(pool(options, options.parse_url()?, "")?))
+        Ok(Self::from_pool(pool(options, options.parse_url()?, None)?))
     }
 
     pub(super) fn from_pool(pool: Pool) -> Self {
@@ -259,9 +293,14 @@ impl Store {
 pub(super) fn pool(
     options: &ConnectOptions,
     pg: PgConnectOptions,
-    extra_settings: &'static str,
+    engine_settings: Option<&'static str>,
 ) -> Result<Pool> {
-    let connector = Connector { options: pg, statement_timeout: options.statement_timeout, extra_settings };
+    let connector = Connector {
+        options: pg,
+        statement_timeout: options.statement_timeout,
+        engine_settings,
+        breaks: Arc::default(),
+    };
     let mut config = PoolConfig::new(options.connections_max);
     config.timeouts = Timeouts {
         wait: Some(options.wait_timeout),

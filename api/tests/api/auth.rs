@@ -162,6 +162,19 @@ async fn every_route_refuses_who_has_no_key_or_a_wrong_one() {
 }
 
 #[tokio::test]
+async fn the_key_comes_before_the_body() {
+    let app = App::start().await;
+    let reader = app.new_key(DEFAULT_TENANT, vec![Scope::Read]).await;
+    let stranger = "ctx_unknownunknownunknownunknown";
+    for (key, code) in [(stranger, "invalid_api_key"), (&reader, "missing_scope")] {
+        for body in ["{", "[]", "{}"] {
+            let answer = app.send_as(key, Method::POST, "/v1/contexts", Some(body.into())).await;
+            assert_eq!(answer.code(), code, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_route_refuses_a_key_without_its_scope() {
     let scene = Scene::set().await;
     let before = scene.state().await;

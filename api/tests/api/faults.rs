@@ -197,3 +197,13 @@ async fn a_server_with_openais_route_embeds_each_text_as_its_own() {
     assert_eq!(found.body["data"][0]["context"]["id"], json!(ids[1]), "vectors went to their own texts");
     assert_eq!(found.body["space"]["provider"], "openai");
 }
+
+#[tokio::test]
+async fn a_connection_that_nobody_waited_for_is_in_nobodys_way() {
+    let database = Database::create().await;
+    let store = database.open().await;
+    for patience in (0..40).map(|step| Duration::from_micros(step * 50)) {
+        tokio::time::timeout(patience, store.ping()).await.ok();
+    }
+    store.ping().await.unwrap();
+}

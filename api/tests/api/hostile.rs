@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 use reqwest::{Method, StatusCode};
@@ -279,4 +280,23 @@ async fn a_number_without_a_fraction_is_an_integer_and_null_is_no_body() {
         "{:?}",
         restored.body
     );
+}
+
+#[tokio::test]
+async fn clients_that_hang_up_cost_nobody_else_anything() {
+    let app = App::start().await;
+    let impatient = reqwest::Client::builder().no_proxy().build().unwrap();
+    let searched = json!({"query": "anything", "mode": "keyword"});
+    for round in 0..300_u64 {
+        let patience = Duration::from_micros(round * 37 % 6_000);
+        let written = impatient
+            .post(format!("{}/v1/contexts", app.url))
+            .bearer_auth(&app.key)
+            .header("content-type", "application/json")
+            .body(context(""))
+            .send();
+        tokio::time::timeout(patience, written).await.ok();
+        let answer = app.post("/v1/contexts/search", searched.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK, "round {round}: {:?}", answer.body);
+    }
 }

@@ -16,6 +16,7 @@ mod batch;
 mod changes;
 mod conditions;
 mod contexts;
+mod crashes;
 mod erasure;
 mod examples;
 mod faults;

@@ -1,29 +1,12 @@
-//! The binary as users run it: first start, second start, kill −9, SIGTERM, bad configuration, import.
+//! The binary as users run it: first start, second start, SIGTERM, bad configuration, import.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Database, Engine, Process, USER, client, command, eventually, free_port};
-
-fn variables(database: &Database) -> Vec<(&'static str, String)> {
-    match database.engine {
-        Engine::Native => vec![("DATABASE_URL", database.url.clone()), ("BOOTSTRAP_API_KEY", KEY.to_owned())],
-        Engine::Embedded => {
-            vec![("DATA_DIR", database.folder().display().to_string()), ("BOOTSTRAP_API_KEY", KEY.to_owned())]
-        }
-    }
-}
-
-const KEY: &str = "ctx_bootstrap_key_of_the_tests_0123456789";
-
-fn serve(folder: &Path, port: u16, variables: &[(&'static str, String)]) -> Process {
-    let variables: Vec<(&str, &str)> =
-        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Process::serve(folder, port, &variables)
-}
+use crate::support::{Database, KEY, Process, USER, client, command, eventually, free_port};
 
 async fn post(client: &Client, url: &str, key: &str, path: &str, body: Value) -> Value {
     let response = client.post(format!("{url}{path}")).bearer_auth(key).json(&body).send().await.unwrap();
@@ -109,107 +92,11 @@ async fn a_bad_configuration_is_one_sentence_that_names_the_variable() {
     assert!(!status.success() && said.contains("BIND_ADDR"), "{said}");
 }
 
-/// `count` lines, each with a key.
-/// Each second line has a key, each tenth a text to embed.
-fn write_lines(path: &Path, count: usize) {
-    let lines: Vec<String> = (0..count)
-        .map(|n| {
-            let key = (n % 2 == 0).then(|| format!("key-{n}"));
-            let text = if n % 10 == 0 { format!("document number {n}") } else { String::new() };
-            let body = json!({"user_id": USER, "context_type": "note", "key": key, "content": {"n": n}, "text": text});
-            body.to_string()
-        })
-        .collect();
-    std::fs::write(path, lines.join("\n")).unwrap();
-}
-
-async fn all_contexts(client: &Client, url: &str) -> Vec<Value> {
-    let mut contexts = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page: Value = client
-            .get(format!("{url}/v1/contexts?limit=200{cursor}"))
-            .bearer_auth(KEY)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        contexts.extend(page["data"].as_array().unwrap().iter().cloned());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return contexts,
-        }
-    }
-}
-
-#[tokio::test]
-async fn killed_in_the_middle_of_an_import_nothing_acknowledged_is_lost_or_doubled() {
-    const LINES: usize = 6_000;
-    let database = Database::create().await;
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("lines.ndjson");
-    write_lines(&file, LINES);
-    let (port, variables) = (free_port(), variables(&database));
-    let client = client();
-    let mut service = serve(folder.path(), port, &variables);
-    service.ready().await;
-    let url = service.url.clone();
-    let complaints = folder.path().join("import.log");
-    let mut import = command(folder.path(), &[("CONTEXT_API_KEY", KEY)])
-        .args(["import", file.to_str().unwrap(), "--url", &url])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::fs::File::create(&complaints).unwrap())
-        .spawn()
-        .unwrap();
-    for round in 1..=3 {
-        eventually("the import to get on", Duration::from_secs(60), async || {
-            let counted = post(&client, &url, KEY, "/v1/contexts/count", json!({})).await;
-            (counted["count"].as_u64().unwrap() as usize >= round * LINES / 5).then_some(())
-        })
-        .await;
-        let before: HashSet<String> =
-            all_contexts(&client, &url).await.iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect();
-        service.kill();
-        service = serve(folder.path(), port, &variables);
-        service.ready().await;
-        let after: HashSet<String> =
-            all_contexts(&client, &url).await.iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect();
-        assert!(
-            before.is_subset(&after),
-            "{} of {} were lost",
-            before.difference(&after).count(),
-            before.len()
-        );
-    }
-    // The importer rode over all of it: it sends the file again until all of it is acknowledged.
-    let status = tokio::task::spawn_blocking(move || import.wait()).await.unwrap().unwrap();
-    assert!(status.success(), "{}", std::fs::read_to_string(&complaints).unwrap());
-    let contexts = eventually("every embedding", Duration::from_secs(90), async || {
-        let contexts = all_contexts(&client, &url).await;
-        contexts.iter().all(|c| c["embedding_status"] == "ready").then_some(contexts)
-    })
-    .await;
-    let numbers: HashSet<u64> = contexts.iter().map(|c| c["content"]["n"].as_u64().unwrap()).collect();
-    assert_eq!((contexts.len(), numbers.len()), (LINES, LINES));
-    assert!(contexts.iter().all(|c| c["version"] == 1), "no line was written twice");
-    let found = post(
-        &client,
-        &url,
-        KEY,
-        "/v1/contexts/search",
-        json!({"query": "document", "mode": "semantic", "limit": 1}),
-    )
-    .await;
-    assert_eq!(found["candidates"], json!(LINES / 10), "each text is embedded exactly once");
-}
-
 #[tokio::test]
 async fn an_import_tells_which_lines_were_refused_and_stores_the_rest() {
     let database = Database::create().await;
     let folder = TempDir::new().unwrap();
-    let mut service = serve(folder.path(), free_port(), &variables(&database));
+    let mut service = Process::serve_on(folder.path(), free_port(), database.variable());
     service.ready().await;
     let good = json!({"user_id": USER, "context_type": "note", "key": "good", "content": 1});
     let file = folder.path().join("mixed.ndjson");
@@ -243,7 +130,7 @@ async fn the_health_check_command_agrees_with_the_service() {
         command(folder.path(), &[("BIND_ADDR", &bind)]).arg("healthcheck").output().unwrap().status.success()
     };
     assert!(!check(), "nobody is there");
-    let mut service = serve(folder.path(), port, &variables(&database));
+    let mut service = Process::serve_on(folder.path(), port, database.variable());
     service.ready().await;
     assert!(check());
 }

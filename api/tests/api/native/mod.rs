@@ -1,9 +1,11 @@
-//! What needs a PostgreSQL server: its roles, its row-level security seen directly, its indexes, many connections.
+//! What needs a PostgreSQL server: its roles, its row-level security seen directly, its indexes, many connections, its death.
 
+mod crashes;
 mod isolation;
 mod migrations;
 mod plans;
 mod races;
 mod redis;
+mod scale;
 mod upkeep;
 mod workers;

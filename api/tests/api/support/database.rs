@@ -115,8 +115,12 @@ impl Database {
         PgConnection::connect(&self.url).await.expect("the test database")
     }
 
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+    /// What tells a service of its own to use it.
+    pub fn variable(&self) -> (&'static str, &str) {
+        match self.engine {
+            Engine::Native => ("DATABASE_URL", &self.url),
+            Engine::Embedded => ("DATA_DIR", self.folder.path().to_str().expect("a path in UTF-8")),
+        }
     }
 }
 

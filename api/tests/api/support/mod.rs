@@ -6,15 +6,17 @@ pub mod evaluator;
 mod process;
 mod provider;
 pub mod random;
+mod server;
 
 pub use self::{
     app::{Answer, App, answer},
     database::{Database, Engine, options},
-    process::{Process, command, free_port},
+    process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},
+    server::PostgresServer,
 };
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -28,10 +30,7 @@ pub fn client() -> reqwest::Client {
 }
 
 /// Asks again and again until `check` answers something; the test fails when that takes longer than `deadline`.
-pub async fn eventually<T, F>(what: &str, deadline: Duration, mut check: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn eventually<T>(what: &str, deadline: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + deadline;
     let mut turn = tokio::time::interval(Duration::from_millis(20));
     loop {

@@ -21,6 +21,9 @@ pub struct Process {
     started: Instant,
 }
 
+/// The first key of a service on a database that a test has made.
+pub const KEY: &str = "ctx_bootstrap_key_of_the_tests_0123456789";
+
 const LOG: &str = "stderr.log";
 
 /// A port that stays the test's own while its service is killed and started again: below those that the system hands out
@@ -57,6 +60,11 @@ impl Process {
         Self { child, url: format!("http://{bind}"), log: folder.join(LOG), started: Instant::now() }
     }
 
+    /// The same, on a database: the variable that says where it is. Its first key is [`KEY`].
+    pub fn serve_on(folder: &Path, port: u16, (name, value): (&str, &str)) -> Self {
+        Self::serve(folder, port, &[(name, value), ("BOOTSTRAP_API_KEY", KEY)])
+    }
+
     /// Waits until it is ready; answers how long that took.
     pub async fn ready(&mut self) -> Duration {
         let url = format!("{}/health/ready", self.url);
@@ -91,6 +99,14 @@ impl Process {
             }
         }
         panic!("no welcome was printed");
+    }
+
+    /// The most memory that it has had at any time, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     /// SIGKILL.

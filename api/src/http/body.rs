@@ -1,6 +1,6 @@
-//! What handlers take: a caller with a scope, and a JSON body with errors that say where.
+//! What a request brings with it: a JSON body, with errors that say where, and the name that it gives itself.
 
-use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -10,12 +10,9 @@ use actix_web::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{State, problem::Problem};
+use super::problem::Problem;
 use crate::{
-    domain::{
-        Access, Actor, ApiKey, Fingerprint, IdempotentRequest, Principal, Scope, from_json,
-        limits::BODY_BYTES_MAX,
-    },
+    domain::{Fingerprint, IdempotentRequest, from_json, limits::BODY_BYTES_MAX},
     error::{Code, Error, Result},
 };
 
@@ -23,76 +20,6 @@ type Extracting<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
 /// Names one write, so that sending it again does not do it again.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-/// The id of a request, left for the handler by what is around it.
-#[derive(Clone)]
-pub(super) struct RequestId(pub Arc<str>);
-
-/// A scope as a type, so that a handler's signature says what it needs.
-pub(super) trait RequiredScope: 'static {
-    const SCOPE: Scope;
-}
-
-pub(super) struct Read;
-pub(super) struct Write;
-pub(super) struct Admin;
-
-impl RequiredScope for Read {
-    const SCOPE: Scope = Scope::Read;
-}
-
-impl RequiredScope for Write {
-    const SCOPE: Scope = Scope::Write;
-}
-
-impl RequiredScope for Admin {
-    const SCOPE: Scope = Scope::Admin;
-}
-
-/// Who is calling, with a key that has the scope `S`.
-pub(super) struct Caller<S> {
-    pub principal: Principal,
-    request_id: Option<Arc<str>>,
-    scope: PhantomData<S>,
-}
-
-impl<S> Caller<S> {
-    pub(super) fn access(&self) -> Access {
-        self.principal.access
-    }
-
-    pub(super) fn actor(&self) -> Actor {
-        self.principal.actor(self.request_id.clone())
-    }
-}
-
-impl<S: RequiredScope> FromRequest for Caller<S> {
-    type Error = Problem;
-    type Future = Extracting<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let state = request.app_data::<web::Data<State>>().cloned();
-        let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-        let key = bearer(request);
-        Box::pin(async move {
-            let state = state.ok_or_else(|| Error::internal("the application has no state"))?;
-            let principal = state.service.keys().authenticate(&key?).await?;
-            principal.require(S::SCOPE)?;
-            Ok(Self { principal, request_id, scope: PhantomData })
-        })
-    }
-}
-
-/// The key of `Authorization: Bearer …`. RFC 9110: the scheme is case-insensitive.
-fn bearer(request: &HttpRequest) -> Result<ApiKey> {
-    let missing = || Error::new(Code::MissingApiKey, "Send your API key as `Authorization: Bearer ctx_…`.");
-    let value = request.headers().get(header::AUTHORIZATION).ok_or_else(missing)?;
-    let (scheme, key) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(missing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(missing());
-    }
-    key.trim().parse()
-}
 
 /// A JSON body.
 pub(super) struct Body<T> {

@@ -1,0 +1,112 @@
+//! Who is calling: the key of a request, looked up before anything else of it is read.
+
+use std::{future::Ready, marker::PhantomData, sync::Arc};
+
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    body::MessageBody,
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::header::{self, HeaderMap},
+    middleware::Next,
+    web,
+};
+
+use super::{State, problem::Problem};
+use crate::{
+    domain::{Access, Actor, ApiKey, Principal, Scope},
+    error::{Code, Error, Result},
+};
+
+/// The id of a request, left for the handler by what is around it.
+#[derive(Clone)]
+pub(super) struct RequestId(pub Arc<str>);
+
+/// What the key of a request was found to be, left for [`Caller`].
+struct Authenticated(Result<Principal>);
+
+/// Looks up the key of a request to the API and leaves the answer for the handler. Not a handler's own business, because
+/// its arguments are made side by side: a body that cannot be read would end a look-up half-way, and a stranger's would be
+/// read.
+pub(super) async fn authenticate<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    if request.path().starts_with("/v1/") {
+        let found = find(&request).await;
+        request.extensions_mut().insert(Authenticated(found));
+    }
+    next.call(request).await
+}
+
+async fn find(request: &ServiceRequest) -> Result<Principal> {
+    let state = request.app_data::<web::Data<State>>();
+    let keys = state.ok_or_else(|| Error::internal("the application has no state"))?.service.keys();
+    keys.authenticate(&bearer(request.headers())?).await
+}
+
+/// The key of `Authorization: Bearer …`. RFC 9110: the scheme is case-insensitive.
+fn bearer(headers: &HeaderMap) -> Result<ApiKey> {
+    let missing = || Error::new(Code::MissingApiKey, "Send your API key as `Authorization: Bearer ctx_…`.");
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let (scheme, key) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    key.trim().parse()
+}
+
+/// A scope as a type, so that a handler's signature says what it needs.
+pub(super) trait RequiredScope: 'static {
+    const SCOPE: Scope;
+}
+
+pub(super) struct Read;
+pub(super) struct Write;
+pub(super) struct Admin;
+
+impl RequiredScope for Read {
+    const SCOPE: Scope = Scope::Read;
+}
+
+impl RequiredScope for Write {
+    const SCOPE: Scope = Scope::Write;
+}
+
+impl RequiredScope for Admin {
+    const SCOPE: Scope = Scope::Admin;
+}
+
+/// Who is calling, with a key that has the scope `S`.
+pub(super) struct Caller<S> {
+    pub principal: Principal,
+    request_id: Option<Arc<str>>,
+    scope: PhantomData<S>,
+}
+
+impl<S> Caller<S> {
+    pub(super) fn access(&self) -> Access {
+        self.principal.access
+    }
+
+    pub(super) fn actor(&self) -> Actor {
+        self.principal.actor(self.request_id.clone())
+    }
+}
+
+impl<S: RequiredScope> FromRequest for Caller<S> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let found = request.extensions_mut().remove::<Authenticated>();
+        let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+        let caller = || {
+            let found =
+                found.ok_or_else(|| Error::internal("nobody has looked up the key of this request"))?;
+            let principal = found.0?;
+            principal.require(S::SCOPE)?;
+            Ok(Self { principal, request_id, scope: PhantomData })
+        };
+        std::future::ready(caller().map_err(|error: Error| error.into()))
+    }
+}

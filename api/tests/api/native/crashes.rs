@@ -1,0 +1,47 @@
+//! PostgreSQL is killed while the service goes on.
+
+use futures_util::future;
+use reqwest::StatusCode;
+use tempfile::TempDir;
+
+use crate::{
+    crashes::{batches_outlive, import_outlives},
+    support::{App, Behaviour, PostgresServer, Process, StubProvider, free_port},
+};
+
+#[tokio::test]
+async fn batches_outlive_a_killed_database() {
+    let (mut server, folder) = (PostgresServer::start().await, TempDir::new().unwrap());
+    let service = Process::serve_on(folder.path(), free_port(), ("DATABASE_URL", &server.url()));
+    batches_outlive(&service.url, async || server.crash().await).await;
+}
+
+#[tokio::test]
+async fn an_import_outlives_a_killed_database() {
+    let (mut server, folder) = (PostgresServer::start().await, TempDir::new().unwrap());
+    let service = Process::serve_on(folder.path(), free_port(), ("DATABASE_URL", &server.url()));
+    import_outlives(folder.path(), &service.url, async || server.crash().await).await;
+}
+
+#[tokio::test]
+async fn sessions_that_end_together_cost_one_request_and_not_one_each() {
+    let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    let path = format!("/v1/contexts/{}", app.note("a heron").await.id());
+    for _ in 0..5 {
+        // As many connections as there are.
+        future::join_all((0..32).map(|_| app.get(&path))).await;
+        let ended: i64 = sqlx::query_scalar(
+            "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+             where datname = current_database() and application_name = 'context-api'",
+        )
+        .fetch_one(&mut app.database.superuser().await)
+        .await
+        .unwrap();
+        assert!(ended > 4, "{ended} sessions");
+        let mut failed = 0;
+        for _ in 0..ended {
+            failed += i32::from(app.get(&path).await.status != StatusCode::OK);
+        }
+        assert!(failed <= 1, "{failed} of {ended} requests failed");
+    }
+}
