@@ -6,9 +6,10 @@ use context_api::domain::{
         FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_PATH_SEGMENTS_MAX, FILTER_TESTS_MAX, FILTER_VALUES_MAX,
     },
     limits::{
-        API_KEY_NAME_CHARS_MAX, CONTEXT_TYPE_CHARS_MAX, CONTEXT_TYPES_MAX, DIMENSIONS_MAX, JSON_DEPTH_MAX,
-        KEY_CHARS_MAX, METADATA_BYTES_MAX, NUMBER_EXPONENT_MAX, PAGE_LIMIT_MAX, QUERY_BYTES_MAX,
-        ROTATION_OVERLAP_SECONDS_MAX, SEARCH_LIMIT_MAX, TENANT_NAME_CHARS_MAX, TTL_SECONDS_MAX,
+        API_KEY_NAME_CHARS_MAX, BODY_BYTES_MAX, CONTENT_BYTES_MAX, CONTEXT_TYPE_CHARS_MAX, CONTEXT_TYPES_MAX,
+        DIMENSIONS_MAX, IMPORT_LINE_BYTES_MAX, JSON_DEPTH_MAX, KEY_CHARS_MAX, METADATA_BYTES_MAX,
+        NUMBER_EXPONENT_MAX, PAGE_LIMIT_MAX, QUERY_BYTES_MAX, ROTATION_OVERLAP_SECONDS_MAX, SEARCH_LIMIT_MAX,
+        TENANT_NAME_CHARS_MAX, TTL_SECONDS_MAX,
     },
 };
 use reqwest::{Method, StatusCode};
@@ -300,6 +301,38 @@ async fn names_and_times_of_keys_and_tenants() {
             assert_eq!(made.status, StatusCode::CREATED, "{path}: {:?}", made.body);
         }
     }
+}
+
+#[tokio::test]
+async fn a_line_of_an_import() {
+    let app = quick().await;
+    let context = format!(r#"{{"user_id":"{USER}","context_type":"note","text":"","content":1"#);
+    let line = |bytes: usize| format!("{context}{}}}", " ".repeat(bytes - context.len() - 1));
+    for (bytes, created) in
+        [(BODY_BYTES_MAX + 1, 1), (IMPORT_LINE_BYTES_MAX, 1), (IMPORT_LINE_BYTES_MAX + 1, 0)]
+    {
+        let request = app.request(Method::POST, "/v1/contexts/import").bearer_auth(&app.key);
+        let request = request.header("content-type", "application/x-ndjson").body(line(bytes));
+        let imported = answer(request).await.body;
+        assert_eq!((&imported["created"], &imported["lines"]), (&json!(created), &json!(1)), "{imported}");
+        assert!(created == 1 || imported["errors"][0]["error"]["code"] == "body_too_large", "{imported}");
+    }
+}
+
+#[tokio::test]
+async fn what_patches_add_up_to() {
+    let app = quick().await;
+    let body = json!({"user_id": USER, "context_type": "note", "text": "", "content": {"a": 1}});
+    let path = format!("/v1/contexts/{}", app.post("/v1/contexts", body).await.id());
+    let frame = r#"{"a":1,"b":"","c":""}"#.len();
+    let patch = |key: &str, bytes: usize| json!({"content": {key: "x".repeat(bytes)}}).to_string();
+    let half = CONTENT_BYTES_MAX / 2;
+    let rest = CONTENT_BYTES_MAX - half - frame;
+    assert_eq!(app.send(Method::PATCH, &path, patch("b", half)).await.status, StatusCode::OK);
+    let beyond = app.send(Method::PATCH, &path, patch("c", rest + 1)).await;
+    assert_refused(&beyond, 413, "body_too_large", "/content", "one byte beyond");
+    assert_eq!(app.get(&path).await.body["version"], 2, "what is refused changes nothing");
+    assert_eq!(app.send(Method::PATCH, &path, patch("c", rest)).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod health;
 mod history;
 mod hostile;
 mod idempotency;
+mod imports;
 mod keys;
 mod layering;
 mod life;

@@ -1,31 +1,28 @@
 //! Import and export: any number of contexts, a line each.
 
-use std::{collections::HashSet, future::Future};
-
-use context_api::{
-    domain::{Actor, DEFAULT_TENANT, Scope},
-    service::{ImportRequest, LineError},
-};
-use futures_util::stream;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use crate::support::{Answer, App, Behaviour, StubProvider, USER, answer, eventually};
+use crate::support::{Answer, App, Behaviour, StubProvider, USER, answer};
 
-async fn app() -> App {
+pub(super) async fn app() -> App {
     App::start_with(StubProvider::start(Behaviour::Work).provider()).await
 }
 
-fn line(number: usize) -> Value {
+pub(super) fn line(number: usize) -> Value {
     json!({"user_id": USER, "context_type": "note", "content": {"n": number}, "text": ""})
 }
 
-fn lines(values: impl IntoIterator<Item = Value>) -> String {
+pub(super) fn lines(values: impl IntoIterator<Item = Value>) -> String {
     values.into_iter().flat_map(|value| [value.to_string(), "\n".to_owned()]).collect()
 }
 
-async fn import(app: &App, query: &str, key: Option<&str>, body: impl Into<reqwest::Body>) -> Answer {
+pub(super) async fn import(
+    app: &App,
+    query: &str,
+    key: Option<&str>,
+    body: impl Into<reqwest::Body>,
+) -> Answer {
     let mut request = app
         .request(Method::POST, &format!("/v1/contexts/import{query}"))
         .bearer_auth(&app.key)
@@ -36,7 +33,7 @@ async fn import(app: &App, query: &str, key: Option<&str>, body: impl Into<reqwe
     answer(request.body(body)).await
 }
 
-async fn export(app: &App, query: &str) -> (String, String) {
+pub(super) async fn export(app: &App, query: &str) -> (String, String) {
     let request = app.request(Method::GET, &format!("/v1/contexts/export{query}")).bearer_auth(&app.key);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -44,7 +41,7 @@ async fn export(app: &App, query: &str) -> (String, String) {
     (response.text().await.unwrap(), as_of)
 }
 
-async fn count(app: &App) -> u64 {
+pub(super) async fn count(app: &App) -> u64 {
     app.post("/v1/contexts/count", json!({})).await.body["count"].as_u64().unwrap()
 }
 
@@ -249,90 +246,6 @@ async fn an_export_shows_one_moment_however_much_is_written_meanwhile() {
     }
 }
 
-/// The service's side of an import whose lines the test gives one by one, to be run beside the test.
-fn begin(
-    app: &App,
-    key: &str,
-    actor: Actor,
-) -> (mpsc::UnboundedSender<String>, impl Future<Output = context_api::error::Result<u64>>) {
-    let (sender, receiver) = mpsc::unbounded_channel::<String>();
-    let service = app.service.clone();
-    let request = ImportRequest { key: Some(key.parse().unwrap()), first_line: 1 };
-    let importing = async move {
-        let lines = stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|line| (Ok::<_, LineError>(line), receiver))
-        });
-        let report = service.import_contexts(&actor, &request, Box::pin(lines), |_| {}).await?;
-        Ok(report.counts.created)
-    };
-    (sender, importing)
-}
-
-#[tokio::test]
-async fn an_import_can_be_watched_and_cancelled_and_what_it_stored_stays() {
-    let app = app().await;
-    let (sender, importing) = begin(&app, "watched", Actor::operator(DEFAULT_TENANT));
-    let driving = async {
-        for number in 0..1_200 {
-            sender.send(line(number).to_string()).unwrap();
-        }
-        let id = eventually("progress", std::time::Duration::from_secs(20), async || {
-            let operations = app.get("/v1/operations").await.body;
-            let operation = operations["data"].get(0)?;
-            let enough = operation["progress"]["created"].as_u64()? >= 500;
-            enough.then(|| operation["id"].as_str().unwrap().to_owned())
-        })
-        .await;
-        let cancelled = app.post(&format!("/v1/operations/{id}/cancel"), json!({})).await;
-        assert_eq!((cancelled.status, &cancelled.body["cancel_requested"]), (StatusCode::OK, &json!(true)));
-        for number in 1_200..2_400 {
-            // It may have ended already.
-            sender.send(line(number).to_string()).ok();
-        }
-        drop(sender);
-        id
-    };
-    let (ended, id) = tokio::join!(importing, driving);
-    let error = ended.unwrap_err();
-    assert_eq!(error.code.as_str(), "operation_conflict");
-    let operation = app.get(&format!("/v1/operations/{id}")).await.body;
-    assert_eq!(operation["status"], "cancelled");
-    let stored = count(&app).await;
-    assert!((500..2_400).contains(&stored), "{stored}");
-    let retried = app.post(&format!("/v1/operations/{id}/retry"), json!({})).await;
-    assert_eq!((retried.status, retried.code()), (StatusCode::CONFLICT, "operation_conflict"));
-    let whole = import(&app, "", Some("watched"), lines((0..2_400).map(line))).await;
-    assert_eq!(whole.body["operation_id"], json!(id), "{:?}", whole.body);
-    assert_eq!(count(&app).await, 2_400);
-    app.stop().await;
-}
-
-#[tokio::test]
-async fn an_import_ends_with_its_key() {
-    let app = app().await;
-    let key = app.new_key(DEFAULT_TENANT, vec![Scope::Write]).await;
-    let principal = app.service.keys().authenticate(&key.parse().unwrap()).await.unwrap();
-    let (sender, importing) = begin(&app, "revoked", principal.actor(None));
-    let driving = async {
-        for number in 0..600 {
-            sender.send(line(number).to_string()).unwrap();
-        }
-        eventually("the first batch", std::time::Duration::from_secs(20), async || {
-            (count(&app).await >= 500).then_some(())
-        })
-        .await;
-        app.service.keys().revoke(&Actor::operator(DEFAULT_TENANT), principal.api_key).await.unwrap();
-        for number in 600..1_200 {
-            sender.send(line(number).to_string()).ok();
-        }
-        drop(sender);
-    };
-    let (ended, ()) = tokio::join!(importing, driving);
-    assert_eq!(ended.unwrap_err().code.as_str(), "operation_conflict");
-    assert!(count(&app).await <= 600, "what came after the revocation is not stored");
-    app.stop().await;
-}
-
 #[tokio::test]
 async fn another_file_under_the_same_name_loses_no_line() {
     let app = app().await;
@@ -340,37 +253,5 @@ async fn another_file_under_the_same_name_loses_no_line() {
     let other = import(&app, "", Some("name"), lines((10..13).map(line))).await;
     assert_eq!(other.body["created"], 3, "{:?}", other.body);
     assert_eq!(count(&app).await, 6);
-    app.stop().await;
-}
-
-#[tokio::test]
-async fn the_same_import_sent_again_takes_over_from_the_one_that_hangs() {
-    let app = app().await;
-    let (sender, importing) = begin(&app, "hanging", Actor::operator(DEFAULT_TENANT));
-    let driving = async {
-        for number in 0..600 {
-            sender.send(line(number).to_string()).unwrap();
-        }
-        eventually("the first batch", std::time::Duration::from_secs(20), async || {
-            (count(&app).await >= 500).then_some(())
-        })
-        .await;
-        let second = import(&app, "", Some("hanging"), lines((0..700).map(line))).await;
-        assert_eq!(second.status, StatusCode::OK, "{:?}", second.body);
-        for number in 600..700 {
-            sender.send(line(number).to_string()).ok();
-        }
-        drop(sender);
-    };
-    let (ended, ()) = tokio::join!(importing, driving);
-    assert!(ended.is_err(), "the first one notices");
-    assert_eq!(count(&app).await, 700);
-    let numbers: HashSet<u64> = export(&app, "")
-        .await
-        .0
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["content"]["n"].as_u64().unwrap())
-        .collect();
-    assert_eq!(numbers.len(), 700);
     app.stop().await;
 }

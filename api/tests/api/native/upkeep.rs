@@ -165,3 +165,22 @@ async fn more_than_one_statement_removes_is_removed_of_every_tenant() {
     assert_eq!(count(&mut superuser, "contexts").await, 1);
     assert_eq!(app.service.remove_outdated(&Retention::default()).await.unwrap().contexts, 0);
 }
+
+#[tokio::test]
+async fn an_idempotency_key_is_free_again_after_a_day_removed_or_not() {
+    let app = quick().await;
+    let mut superuser = app.database.superuser().await;
+    let create = async || {
+        let body = json!({"user_id": USER, "context_type": "note", "content": "a heron"});
+        let request = app.request(Method::POST, "/v1/contexts").bearer_auth(&app.key).json(&body);
+        answer(request.header("idempotency-key", "of-yesterday")).await.id()
+    };
+    let first = create().await;
+    let age = "update idempotency_keys set created_at = created_at - interval";
+    run(&mut superuser, &format!("{age} '23 hours 59 minutes'")).await;
+    assert_eq!(create().await, first);
+    run(&mut superuser, &format!("{age} '1 minute'")).await;
+    let second = create().await;
+    assert_ne!(second, first);
+    assert_eq!(create().await, second);
+}
