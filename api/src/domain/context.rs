@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use strum::{EnumString, IntoStaticStr};
 use time::OffsetDateTime;
@@ -12,7 +12,7 @@ use super::{ContextId, ContextType, Cursor, Filter, Limit, UserId};
 use crate::error::{Error, Result};
 
 /// Whether a context can be found by meaning yet. By words it can be found at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, EnumString, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum EmbeddingStatus {

@@ -74,5 +74,7 @@ pub const IMPORT_VERSION_MAX: i64 = (1 << 53) - 1;
 pub const ROTATION_OVERLAP_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// How long one request may take in all.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a write waits for its embedding, when it is asked to.
+pub const WAIT_READY_MAX: Duration = Duration::from_secs(20);
 /// How long a search waits for its query's embedding before it goes on with keywords alone.
 pub const QUERY_EMBEDDING_DEADLINE: Duration = Duration::from_secs(3);

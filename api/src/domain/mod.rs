@@ -24,6 +24,7 @@ mod retention;
 mod search;
 mod tenant;
 mod transfer;
+mod usage;
 mod vector;
 mod whole;
 
@@ -51,5 +52,6 @@ pub use search::{
 };
 pub use tenant::{Tenant, TenantName};
 pub use transfer::{ExportLine, ImportCounts, ImportLine, ImportReport, Imported, Origin, derived_id};
+pub use usage::{EmbeddingBacklog, Retried, Stored, Usage};
 pub use vector::Vector;
 pub use whole::{optional_whole, whole, whole_number};

@@ -18,6 +18,7 @@ use super::{
     body::{Body, RawBody},
     conditions::{Condition, KnownVersions, etag},
     problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
+    waiting::WaitQuery,
 };
 use crate::{
     domain::{
@@ -159,6 +160,7 @@ pub struct DeleteQuery {
     operation_id = "create_context",
     security(("api_key" = ["write"])),
     params(
+        WaitQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same."),
         ("If-Match" = Option<String>, Header, description = "Only if the context of this key is in this version."),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no context of this key yet.")
@@ -178,6 +180,7 @@ pub struct DeleteQuery {
 pub async fn create_context(
     caller: Caller<Write>,
     state: web::Data<State>,
+    wait: Query<WaitQuery>,
     condition: Condition,
     body: Body<ContextInput>,
 ) -> Result<HttpResponse, Problem> {
@@ -186,7 +189,7 @@ pub async fn create_context(
     let answered = state.service.create_context(&actor, &new, &condition.0, request, |written| {
         context_answer(if written.created { StatusCode::CREATED } else { StatusCode::OK }, &written.context)
     });
-    Ok(send(answered.await?)?)
+    Ok(send(wait.after(&state.service, caller.access(), answered.await?).await?)?)
 }
 
 /// Get a context
@@ -272,6 +275,7 @@ pub async fn count_contexts(
     security(("api_key" = ["write"])),
     params(
         ("id" = Uuid, Path, description = "The context's id."),
+        WaitQuery,
         ("If-Match" = Option<String>, Header, description = "Only if it is in this version.")
     ),
     request_body = ContextInput,
@@ -286,12 +290,14 @@ pub async fn replace_context(
     caller: Caller<Write>,
     state: web::Data<State>,
     id: web::Path<Uuid>,
+    wait: Query<WaitQuery>,
     condition: Condition,
     body: Body<ContextInput>,
 ) -> Result<HttpResponse, Problem> {
     let new = body.value.check()?;
     let context = state.service.replace_context(&caller.actor(), ContextId(*id), &new, &condition.0).await?;
-    Ok(send(context_answer(StatusCode::OK, &context)?)?)
+    let answer = context_answer(StatusCode::OK, &context)?;
+    Ok(send(wait.after(&state.service, caller.access(), answer).await?)?)
 }
 
 /// Change some fields of a context
@@ -304,6 +310,7 @@ pub async fn replace_context(
     security(("api_key" = ["write"])),
     params(
         ("id" = Uuid, Path, description = "The context's id."),
+        WaitQuery,
         ("If-Match" = Option<String>, Header, description = "Only if it is in this version.")
     ),
     request_body(
@@ -322,12 +329,14 @@ pub async fn patch_context(
     caller: Caller<Write>,
     state: web::Data<State>,
     id: web::Path<Uuid>,
+    wait: Query<WaitQuery>,
     condition: Condition,
     body: RawBody,
 ) -> Result<HttpResponse, Problem> {
     let patch = ContextPatch::parse(&body.0)?;
     let context = state.service.patch_context(&caller.actor(), ContextId(*id), &patch, &condition.0).await?;
-    Ok(send(context_answer(StatusCode::OK, &context)?)?)
+    let answer = context_answer(StatusCode::OK, &context)?;
+    Ok(send(wait.after(&state.service, caller.access(), answer).await?)?)
 }
 
 /// Delete a context

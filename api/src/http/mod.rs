@@ -19,6 +19,8 @@ mod schemas;
 mod search;
 mod tenants;
 mod transfer;
+mod usage;
+mod waiting;
 
 use std::{
     net::TcpListener,
@@ -135,6 +137,8 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(api_keys::list_api_keys)
         .service(api_keys::rotate_api_key)
         .service(api_keys::revoke_api_key)
+        .service(usage::get_usage)
+        .service(usage::retry_embeddings)
         .service(tenants::create_tenant)
         .service(tenants::list_tenants)
         .service(audit::list_audit_log)

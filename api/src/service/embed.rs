@@ -173,6 +173,7 @@ impl Service {
             return Ok(());
         }
         let ready = self.store.save_embeddings(tenant, SpaceId(space.id), &vectors).await?;
+        self.embedded.notify_waiters();
         metrics::counter!("contexts_embedded_total").increment(ready);
         metrics::counter!("chunks_embedded_total").increment(vectors.len() as u64);
         Ok(())
@@ -262,7 +263,9 @@ impl Service {
         if matches!(error, EmbedError::Permanent { .. }) || claim.attempts >= ATTEMPTS_MAX {
             metrics::counter!("embedding_failures_total", "kind" => "permanent").increment(1);
             tracing::warn!(context.id = %id, %error, "a text is given up: the provider does not take it");
-            return self.store.fail_pending(tenant, id, claim.version, reason).await;
+            self.store.fail_pending(tenant, id, claim.version, reason).await?;
+            self.embedded.notify_waiters();
+            return Ok(());
         }
         let delay = retry_delay(claim.attempts, error);
         tracing::warn!(context.id = %id, %error, ?delay, "a text spoils the provider's answer and is put off");

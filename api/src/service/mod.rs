@@ -14,10 +14,12 @@ mod import;
 mod keys;
 mod operations;
 mod provider;
+mod readiness;
 mod search;
 mod tenants;
 mod unit;
 mod upkeep;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,6 +55,8 @@ pub struct Service {
     space: Local<(), SpaceInfo>,
     /// Wakes the worker of this process when there is something to embed.
     pending: Arc<Notify>,
+    /// Tells those who wait for an embedding that this process has written some.
+    embedded: Arc<Notify>,
 }
 
 impl Service {
@@ -68,6 +72,7 @@ impl Service {
             tenants,
             space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
             pending: Arc::default(),
+            embedded: Arc::default(),
         }
     }
 

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use pgvector::HalfVector;
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 use uuid::Uuid;
 
-use super::Store;
+use super::{
+    Store, Unit,
+    contexts::{push_selection, visible},
+};
 use crate::{
-    domain::{ContextId, SpaceId, TenantId, Vector},
+    domain::{ContextId, Selection, SpaceId, TenantId, Vector},
     error::{Error, Result},
 };
 
@@ -222,5 +225,33 @@ impl Store {
         .execute(connection.pg())
         .await;
         connection.settle(result).map(|_| ())
+    }
+}
+
+impl Unit {
+    /// Puts up to `contexts_max` contexts whose embedding failed back into the queue, as if they had just been written; answers
+    /// how many. [`Selection::as_of`] is not looked at here.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn retry_failed(&mut self, selection: &Selection, contexts_max: i64) -> Result<u64> {
+        let tenant = self.access.tenant;
+        let mut query = QueryBuilder::new(concat!(
+            "with failed as (select c.id from contexts c where c.embedding_status = 'failed' and ",
+            visible!()
+        ));
+        push_selection(&mut query, tenant, selection, "c.id");
+        query.push(" order by c.id limit ").push_bind(contexts_max);
+        query.push(
+            " for update skip locked)
+             update contexts c
+             set embedding_status = 'pending', embedding_error = null, embedding_attempts = 0,
+                 embedding_due_at = now(), embedding_requested_at = now()
+             from failed where c.id = failed.id and c.tenant_id = ",
+        );
+        query.push_bind(tenant.0);
+        let connection = self.connection();
+        let result = query.build().persistent(false).execute(connection.pg()).await;
+        connection.settle(result).map(|done| done.rows_affected())
     }
 }

@@ -24,6 +24,7 @@ mod spaces;
 mod tenants;
 mod unit;
 mod upkeep;
+mod usage;
 mod versions;
 mod writes;
 
@@ -42,6 +43,7 @@ pub use self::{
     search::{ChunkHit, Scope, Semantic},
     unit::Unit,
     upkeep::Removed,
+    usage::Backlog,
     versions::PastVersion,
     writes::{OnKey, WriteRow, Written, WrittenRow},
 };

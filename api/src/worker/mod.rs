@@ -90,6 +90,22 @@ pub async fn remove_outdated(service: Service, retention: Retention, mut stop: w
     }
 }
 
+/// How often the backlog is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(15);
+
+/// Measures the backlog of embedding work until `stop` turns true.
+pub async fn measure_backlog(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = service.measure_backlog().await {
+            tracing::debug!(%error, "the backlog of embedding work was not measured");
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(MEASURE_EVERY) => {}
+        }
+    }
+}
+
 /// How often the database in process is vacuumed.
 const VACUUM_EVERY: Duration = Duration::from_secs(10 * 60);
 

@@ -37,3 +37,4 @@ mod process;
 mod search;
 mod support;
 mod transfer;
+mod usage;
