@@ -1,4 +1,28 @@
--- What is seen of the embedding work: since when each text waits, what failed, and how much of it there is in all.
+-- The embedding work: whose turn it is, since when each text waits, what failed, and how much of it there is in all.
+
+-- As the one without `after_tenant`, from there on: so that all tenants' turn comes, however many there are.
+create function tenants_with_pending_embeddings(after_tenant uuid, tenants_max integer) returns setof uuid
+    language sql stable security definer set search_path = pg_catalog, public, pg_temp
+    as $$
+        with recursive due as (
+            (select c.tenant_id from public.contexts c
+             where c.embedding_status = 'pending' and c.is_active and c.embedding_due_at <= now()
+               and (after_tenant is null or c.tenant_id > after_tenant)
+             order by c.tenant_id limit 1)
+            union all
+            select (select c.tenant_id from public.contexts c
+                    where c.embedding_status = 'pending' and c.is_active and c.embedding_due_at <= now()
+                      and c.tenant_id > due.tenant_id
+                    order by c.tenant_id limit 1)
+            from due where due.tenant_id is not null
+        )
+        select tenant_id from due where tenant_id is not null limit tenants_max
+    $$;
+revoke all on function tenants_with_pending_embeddings(uuid, integer) from public;
+grant execute on function tenants_with_pending_embeddings(uuid, integer) to context_app;
+
+-- `embedding_attempts` now counts how often a text was found to be the one that a provider cannot do anything with; what a
+-- provider does that is away is not the text's fault.
 
 -- The text of this version was written then, or was asked for once more after it had failed.
 alter table contexts add column embedding_requested_at timestamptz not null default now();

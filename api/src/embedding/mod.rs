@@ -60,6 +60,14 @@ impl EmbedError {
         }
     }
 
+    /// When the provider wants to be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Transient { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     fn unusable(detail: impl Into<String>) -> Self {
         Self::Unusable { detail: detail.into() }
     }
@@ -90,6 +98,11 @@ pub trait Embedder: Send + Sync {
 
     /// How many texts one call may carry.
     fn batch_texts_max(&self) -> usize;
+
+    /// How many calls at the same time keep it busy; more would only wait for each other.
+    fn calls_at_once(&self) -> usize {
+        2
+    }
 }
 
 /// Makes the embedder that `provider` describes. Reaches for nothing yet: the server may come up later.

@@ -75,4 +75,9 @@ impl Embedder for OpenAi {
     fn batch_texts_max(&self) -> usize {
         BATCH_TEXTS_MAX
     }
+
+    fn calls_at_once(&self) -> usize {
+        // Far away rather than slow.
+        4
+    }
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod batch;
+mod batches;
 mod chunking;
 mod contexts;
 mod embed;
@@ -26,9 +27,10 @@ use std::{sync::Arc, time::Duration};
 use moka::future::Cache as Local;
 use tokio::sync::Notify;
 
+use self::provider::Breaker;
 pub use self::{
     batch::BatchResults,
-    embed::Round,
+    embed::{Rotation, Round},
     export::Export,
     health::{Check, CheckStatus, Health},
     import::{ImportRequest, LineError, LineResult},
@@ -42,6 +44,11 @@ use crate::{cache::Cache, domain::SpaceInfo, embedding::Embedder, error::Result,
 /// How long a change of the active space may go unnoticed.
 const SPACE_TTL: Duration = Duration::from_secs(1);
 
+/// How long queries do without the provider after it has failed one of them.
+const QUERY_PAUSE: Duration = Duration::from_secs(5);
+/// How long documents do: short, because they have to be ready soon after it is back.
+const DOCUMENT_PAUSE: Duration = Duration::from_secs(1);
+
 /// The product. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
@@ -50,6 +57,7 @@ pub struct Service {
     embedder: Arc<dyn Embedder>,
     provider: Arc<provider::Watch>,
     query_breaker: Arc<provider::Breaker>,
+    document_breaker: Arc<provider::Breaker>,
     keys: Keys,
     tenants: Tenants,
     space: Local<(), SpaceInfo>,
@@ -67,7 +75,8 @@ impl Service {
             cache,
             embedder,
             provider: Arc::default(),
-            query_breaker: Arc::default(),
+            query_breaker: Arc::new(Breaker::new(QUERY_PAUSE)),
+            document_breaker: Arc::new(Breaker::new(DOCUMENT_PAUSE)),
             keys,
             tenants,
             space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),

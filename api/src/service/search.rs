@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{ProviderState, Service};
+use super::{ProviderState, Service, provider::Pass};
 use crate::{
     domain::{
         Access, Context, ContextId, Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest,
@@ -111,7 +111,7 @@ impl Service {
             ProviderState::Down(_) | ProviderState::Unknown => return Err(Degraded::EmbedderUnavailable),
         }
         let make = async {
-            if !self.query_breaker.allows() {
+            if self.query_breaker.pass() == Pass::Refused {
                 return Err(EmbedError::transient("the provider failed a moment ago"));
             }
             let embed = self.embedder.embed(Purpose::Query, vec![text.to_owned()]);
@@ -119,7 +119,12 @@ impl Service {
                 Ok(result) => result,
                 Err(_) => Err(EmbedError::transient("the query was not embedded in time")),
             };
-            self.query_breaker.note(vectors.is_ok());
+            match &vectors {
+                Ok(_) => self.query_breaker.close(),
+                Err(_) => {
+                    self.query_breaker.open(None);
+                }
+            }
             let vectors = vectors?;
             match vectors.into_iter().next() {
                 Some(vector) if vector.dimensions() == space.dims as usize => Ok(vector),

@@ -22,8 +22,10 @@ pub struct PendingContext {
     pub id: ContextId,
     /// The version of the text that was read; results for any other are not written.
     pub version: i64,
-    /// How often it was claimed, this time included.
+    /// How often it was found to be the one text that the provider can do nothing with.
     pub attempts: i32,
+    /// Whether an attempt has failed before, for whatever reason.
+    pub has_failed: bool,
     /// Empty when the context was written again in the moment of the claim.
     pub chunks: Vec<PendingChunk>,
 }
@@ -43,22 +45,30 @@ pub struct ChunkVector {
     pub vector: Vector,
 }
 
-/// $1 tenant, $2 contexts, $3 seconds of the claim
+/// Stops at the context with which there are enough chunks, so that one with hundreds does not bring a crowd along.
+///
+/// $1 tenant, $2 contexts, $3 seconds of the claim, $4 chunks
 const CLAIM: &str = "
     with due as (
-        select c.id from contexts c
+        select c.id, c.text_version, c.embedding_due_at from contexts c
         where c.tenant_id = $1 and c.embedding_status = 'pending' and c.is_active and c.embedding_due_at <= now()
         order by c.embedding_due_at
         limit $2
         for update skip locked
+    ), counted as (
+        select due.*, k.chunks, sum(k.chunks) over (order by due.embedding_due_at, due.id) as chunks_so_far
+        from due cross join lateral (
+            select count(*) as chunks from chunks k
+            where k.tenant_id = $1 and k.context_id = due.id and k.version = due.text_version
+        ) k
     ), claimed as (
         update contexts c
-        set embedding_due_at = now() + make_interval(secs => $3), embedding_attempts = c.embedding_attempts + 1
-        from due
-        where c.tenant_id = $1 and c.id = due.id
-        returning c.id, c.text_version as version, c.embedding_attempts
+        set embedding_due_at = now() + make_interval(secs => $3)
+        from counted
+        where c.tenant_id = $1 and c.id = counted.id and counted.chunks_so_far - counted.chunks < $4
+        returning c.id, c.text_version as version, c.embedding_attempts, c.embedding_error is not null as has_failed
     )
-    select claimed.id, claimed.version, claimed.embedding_attempts, k.chunk_no, k.text
+    select claimed.id, claimed.version, claimed.embedding_attempts, claimed.has_failed, k.chunk_no, k.text
     from claimed
     left join chunks k on k.tenant_id = $1 and k.context_id = claimed.id and k.version = claimed.version
     order by claimed.id, k.chunk_no";
@@ -92,20 +102,26 @@ const SAVE: &str = "
     select count(*) from done";
 
 impl Store {
-    /// Tenants that have rows to embed, at most `tenants_max`.
+    /// Tenants that have rows to embed, in the order of their ids, those after `after`, at most `tenants_max`.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn tenants_with_pending(&self, tenants_max: i32) -> Result<Vec<TenantId>> {
+    pub async fn tenants_with_pending(
+        &self,
+        after: Option<TenantId>,
+        tenants_max: i32,
+    ) -> Result<Vec<TenantId>> {
         let mut connection = self.connection().await?;
-        let result = sqlx::query_scalar::<_, Uuid>("select tenants_with_pending_embeddings($1)")
+        let result = sqlx::query_scalar::<_, Uuid>("select tenants_with_pending_embeddings($1, $2)")
+            .bind(after.map(|tenant| tenant.0))
             .bind(tenants_max)
             .fetch_all(connection.pg())
             .await;
         Ok(connection.settle(result)?.into_iter().map(TenantId).collect())
     }
 
-    /// Claims up to `contexts_max` rows that are due, longest waiting first, for the time of `claim`.
+    /// Claims rows that are due, longest waiting first, for the time of `claim`: up to `contexts_max`, and no more once they
+    /// have `chunks_max` chunks.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -113,6 +129,7 @@ impl Store {
         &self,
         tenant: TenantId,
         contexts_max: i64,
+        chunks_max: i64,
         claim: Duration,
     ) -> Result<Vec<PendingContext>> {
         let mut connection = self.tenant(tenant).await?;
@@ -120,6 +137,7 @@ impl Store {
             .bind(tenant.0)
             .bind(contexts_max)
             .bind(claim.as_secs_f64())
+            .bind(chunks_max)
             .fetch_all(connection.pg())
             .await;
         let mut contexts: Vec<PendingContext> = Vec::new();
@@ -130,6 +148,7 @@ impl Store {
                     id,
                     version: row.try_get("version").map_err(Error::internal)?,
                     attempts: row.try_get("embedding_attempts").map_err(Error::internal)?,
+                    has_failed: row.try_get("has_failed").map_err(Error::internal)?,
                     chunks: Vec::new(),
                 });
             }
@@ -197,6 +216,35 @@ impl Store {
         .bind(delay.as_secs_f64())
         .bind(reason)
         .bind(versions)
+        .execute(connection.pg())
+        .await;
+        connection.settle(result).map(|_| ())
+    }
+
+    /// Makes a version due again after `delay`, and notes that it was its text that the provider could do nothing with.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn put_off_pending(
+        &self,
+        tenant: TenantId,
+        context: ContextId,
+        version: i64,
+        delay: Duration,
+        reason: &str,
+    ) -> Result<()> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(
+            "update contexts
+             set embedding_due_at = now() + make_interval(secs => $4), embedding_error = $5,
+                 embedding_attempts = embedding_attempts + 1
+             where tenant_id = $1 and id = $2 and text_version = $3 and embedding_status = 'pending'",
+        )
+        .bind(tenant.0)
+        .bind(context.0)
+        .bind(version)
+        .bind(delay.as_secs_f64())
+        .bind(reason)
         .execute(connection.pg())
         .await;
         connection.settle(result).map(|_| ())

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     domain::Retention,
-    service::{Round, Service},
+    service::{Rotation, Round, Service},
 };
 
 /// How long a row that another process wrote may wait unnoticed.
@@ -20,10 +20,19 @@ const REST: Duration = Duration::from_secs(1);
 /// claimed is due again by the clock.
 const ROUND_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// Embeds what is pending until `stop` turns true. A round that is under way is finished first.
-pub async fn embed(service: Service, mut stop: watch::Receiver<bool>) {
+/// Embeds what is pending until `stop` turns true. Rounds that are under way are finished first.
+pub async fn embed(service: Service, stop: watch::Receiver<bool>) {
+    let mut loops = JoinSet::new();
+    for _ in 0..service.embedding_loops() {
+        loops.spawn(embed_in_turn(service.clone(), stop.clone()));
+    }
+    loops.join_all().await;
+}
+
+async fn embed_in_turn(service: Service, mut stop: watch::Receiver<bool>) {
+    let mut rotation = Rotation::default();
     while !*stop.borrow() {
-        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending()).await {
+        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending(&mut rotation)).await {
             Ok(Ok(round)) => round,
             Ok(Err(error)) => {
                 tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");

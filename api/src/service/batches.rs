@@ -1,0 +1,168 @@
+//! One batch of texts. When the provider cannot do it because of one of them, the batch is halved until that text stands
+//! alone; it is put off or given up, and the others are embedded.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Service, provider::jitter};
+use crate::{
+    domain::{ContextId, SpaceInfo, TenantId, Vector},
+    embedding::{EmbedError, Purpose},
+    error::Result,
+    store::{ChunkVector, PendingContext},
+};
+
+/// How often a text that spoils the provider's answer is tried.
+const ATTEMPTS_MAX: i32 = 5;
+/// Until it is tried again: doubles from the first time on.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// A text that any model takes.
+const HARMLESS: &str = "hello";
+
+/// One chunk of a claimed context.
+pub(super) struct Piece {
+    context: ContextId,
+    chunk_no: i32,
+    text: String,
+}
+
+/// A claimed context that is not written yet.
+struct Open {
+    version: i64,
+    attempts: i32,
+    has_failed: bool,
+    /// Chunks that are not embedded yet.
+    missing: usize,
+    vectors: Vec<ChunkVector>,
+}
+
+/// What a worker has claimed of one tenant, and knows of it.
+pub(super) struct Claims {
+    pub tenant: TenantId,
+    open: HashMap<ContextId, Open>,
+    /// Whether the provider has failed just before: then an answer of no use is no passing fault.
+    is_probe: bool,
+    /// Whether the provider has embedded something in this turn.
+    provider_works: bool,
+}
+
+impl Claims {
+    pub(super) fn new(tenant: TenantId, is_probe: bool) -> Self {
+        Self { tenant, open: HashMap::new(), is_probe, provider_works: false }
+    }
+
+    /// Takes a context in; answers its chunks.
+    pub(super) fn add(&mut self, context: PendingContext) -> impl Iterator<Item = Piece> + use<> {
+        let PendingContext { id, version, attempts, has_failed, chunks } = context;
+        self.open
+            .insert(id, Open { version, attempts, has_failed, missing: chunks.len(), vectors: Vec::new() });
+        chunks.into_iter().map(move |chunk| Piece { context: id, chunk_no: chunk.chunk_no, text: chunk.text })
+    }
+
+    /// Those that are not written yet.
+    pub(super) fn waiting(&self) -> Vec<(ContextId, i64)> {
+        self.open.iter().map(|(id, open)| (*id, open.version)).collect()
+    }
+
+    /// The vectors of the contexts of which none is missing; closes those.
+    pub(super) fn take_finished(&mut self) -> Vec<ChunkVector> {
+        let finished = self.open.extract_if(|_, open| open.missing == 0);
+        finished.flat_map(|(_, open)| open.vectors).collect()
+    }
+
+    fn keep(&mut self, batch: Vec<Piece>, vectors: Vec<Vector>) {
+        for (piece, vector) in batch.into_iter().zip(vectors) {
+            let Some(open) = self.open.get_mut(&piece.context) else { continue };
+            open.missing -= 1;
+            let (context, version, chunk_no) = (piece.context, open.version, piece.chunk_no);
+            open.vectors.push(ChunkVector { context, version, chunk_no, vector });
+        }
+    }
+
+    /// Whether one of the texts may be to blame for an answer of no use. The first time it is taken for a passing fault.
+    fn may_be_to_blame(&self, batch: &[Piece]) -> bool {
+        self.is_probe
+            || batch.iter().any(|piece| self.open.get(&piece.context).is_some_and(|open| open.has_failed))
+    }
+}
+
+impl Service {
+    /// Embeds a batch into `claims`. The inner error is about the provider, not about a text.
+    pub(super) async fn embed_batch(
+        &self,
+        space: &SpaceInfo,
+        claims: &mut Claims,
+        batch: Vec<Piece>,
+    ) -> Result<Result<(), EmbedError>> {
+        let mut todo = vec![batch];
+        while let Some(mut batch) = todo.pop() {
+            let texts = batch.iter().map(|piece| piece.text.clone()).collect();
+            let error = match self.call(space, texts).await {
+                Ok(vectors) => {
+                    claims.provider_works = true;
+                    claims.keep(batch, vectors);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let is_about_the_provider = match error {
+                EmbedError::Transient { .. } => true,
+                EmbedError::Unusable { .. } => !claims.may_be_to_blame(&batch),
+                EmbedError::Permanent { .. } => false,
+            };
+            if is_about_the_provider {
+                return Ok(Err(error));
+            }
+            if batch.len() > 1 {
+                let rest = batch.split_off(batch.len() / 2);
+                todo.push(rest);
+                todo.push(batch);
+                continue;
+            }
+            // It is this text, if the provider takes any other.
+            if !claims.provider_works && self.call(space, vec![HARMLESS.to_owned()]).await.is_err() {
+                return Ok(Err(error));
+            }
+            claims.provider_works = true;
+            if let Some((id, open)) = claims.open.remove_entry(&batch[0].context) {
+                self.give_up_or_put_off(claims.tenant, id, &open, &error).await?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// One call of the provider, whose answer has to fit the space.
+    async fn call(&self, space: &SpaceInfo, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
+        let started = std::time::Instant::now();
+        let result = self.embedder.embed(Purpose::Document, texts).await;
+        metrics::histogram!("embedding_batch_duration_seconds").record(started.elapsed().as_secs_f64());
+        let vectors = result?;
+        if let Some(vector) = vectors.iter().find(|vector| vector.dimensions() != space.dims as usize) {
+            let (found, wanted) = (vector.dimensions(), space.dims);
+            let detail = format!("the provider sent {found} dimensions for a space of {wanted}");
+            return Err(EmbedError::transient(detail));
+        }
+        self.document_breaker.close();
+        Ok(vectors)
+    }
+
+    /// What becomes of a context with a text that the provider cannot do anything with.
+    async fn give_up_or_put_off(
+        &self,
+        tenant: TenantId,
+        id: ContextId,
+        open: &Open,
+        error: &EmbedError,
+    ) -> Result<()> {
+        let (reason, attempts) = (error.public_reason(), open.attempts + 1);
+        if matches!(error, EmbedError::Permanent { .. }) || attempts >= ATTEMPTS_MAX {
+            metrics::counter!("embedding_failures_total", "kind" => "permanent").increment(1);
+            tracing::warn!(context.id = %id, %error, "a text is given up: the provider does not take it");
+            self.store.fail_pending(tenant, id, open.version, reason).await?;
+            self.embedded.notify_waiters();
+            return Ok(());
+        }
+        let delay = jitter(RETRY_FIRST * (1 << open.attempts.clamp(0, ATTEMPTS_MAX)));
+        tracing::warn!(context.id = %id, %error, ?delay, "a text spoils the provider's answer and is put off");
+        self.store.put_off_pending(tenant, id, open.version, delay, reason).await
+    }
+}
