@@ -29,6 +29,9 @@
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
+//! `context-api embedder` reads `BIND_ADDR` (default `127.0.0.1:3000`), `HTTP_WORKERS`, `SHUTDOWN_GRACE_SECONDS`,
+//! `EMBEDDING_THREADS`, the two about logs, and those in `cli/embedder.rs`.
+//!
 //! Each may also be given as `NAME_FILE`, the path of a file that holds the value. An empty value is no value.
 
 mod source;
@@ -74,6 +77,7 @@ pub struct Config {
 }
 
 const BIND_DEFAULT: &str = "127.0.0.1:8000";
+const EMBEDDER_BIND_DEFAULT: &str = "127.0.0.1:3000";
 const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 const OPENAI_URL: &str = "https://api.openai.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,14 +89,7 @@ impl Config {
         Ok(Self {
             bind: bind(source)?,
             metrics: metrics(source)?,
-            server: ServerOptions {
-                workers: cores(source, "HTTP_WORKERS")?.get(),
-                shutdown_grace: Duration::from_secs(source.parse_in(
-                    "SHUTDOWN_GRACE_SECONDS",
-                    1..=600,
-                    30,
-                )?),
-            },
+            server: server(source)?,
             drain: Duration::from_secs(source.parse_in("SHUTDOWN_DRAIN_SECONDS", 0..=300, 0)?),
             database: database(source)?,
             redis: redis(source)?,
@@ -117,10 +114,33 @@ impl Config {
 /// # Errors
 /// [`ConfigError`].
 pub fn bind(source: &Source) -> Result<SocketAddr, ConfigError> {
-    let address = source.text("BIND_ADDR")?.unwrap_or_else(|| BIND_DEFAULT.to_owned());
+    bind_or(source, BIND_DEFAULT)
+}
+
+/// Where `context-api embedder` listens: by default not where the API does, so that both run on one machine.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn embedder_bind(source: &Source) -> Result<SocketAddr, ConfigError> {
+    bind_or(source, EMBEDDER_BIND_DEFAULT)
+}
+
+fn bind_or(source: &Source, default: &str) -> Result<SocketAddr, ConfigError> {
+    let address = source.text("BIND_ADDR")?.unwrap_or_else(|| default.to_owned());
     address
         .parse()
-        .map_err(|_| source.refuse("BIND_ADDR", "must be an address and a port, such as 127.0.0.1:8000"))
+        .map_err(|_| source.refuse("BIND_ADDR", format!("must be an address and a port, such as {default}")))
+}
+
+/// How an HTTP server runs.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn server(source: &Source) -> Result<ServerOptions, ConfigError> {
+    Ok(ServerOptions {
+        workers: cores(source, "HTTP_WORKERS")?.get(),
+        shutdown_grace: Duration::from_secs(source.parse_in("SHUTDOWN_GRACE_SECONDS", 1..=600, 30)?),
+    })
 }
 
 fn metrics(source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
@@ -144,6 +164,15 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
         )?,
         audit_log: days("AUDIT_LOG_DAYS", Retention::AUDIT_LOG_DAYS_DEFAULT)?,
     })
+}
+
+/// Threads of the built-in model.
+///
+/// # Errors
+/// [`ConfigError`].
+#[cfg(feature = "builtin-embedder")]
+pub fn embedding_threads(source: &Source) -> Result<NonZeroUsize, ConfigError> {
+    cores(source, "EMBEDDING_THREADS")
 }
 
 fn cores(source: &Source, name: &'static str) -> Result<NonZeroUsize, ConfigError> {
@@ -254,7 +283,7 @@ fn provider(source: &Source) -> Result<Provider, ConfigError> {
         ("builtin", Some(_)) => Err(source
             .refuse("EMBEDDING_SERVICE_URL", "is set besides EMBEDDING_PROVIDER=builtin; unset one of them")),
         #[cfg(feature = "builtin-embedder")]
-        ("builtin", None) => Ok(Provider::Builtin { threads: cores(source, "EMBEDDING_THREADS")? }),
+        ("builtin", None) => Ok(Provider::Builtin { threads: embedding_threads(source)? }),
         #[cfg(not(feature = "builtin-embedder"))]
         ("builtin", None) => Err(source
             .refuse("EMBEDDING_SERVICE_URL", "must be set: this build has no embedding model of its own")),

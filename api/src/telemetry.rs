@@ -61,6 +61,9 @@ pub fn start_logging(options: &LogOptions) {
 const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// Tokens; a text has at least the two special ones.
+const TOKEN_BUCKETS: [f64; 8] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 255.0, 256.0];
+
 /// Starts counting.
 ///
 /// # Errors
@@ -68,6 +71,9 @@ const DURATION_BUCKETS: [f64; 14] =
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), &DURATION_BUCKETS)?
+        // Those of the embedding server, whose names are another program's.
+        .set_buckets_for_metric(Matcher::Suffix("_duration".to_owned()), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_input_length".to_owned()), &TOKEN_BUCKETS)?
         .install_recorder()?;
     describe();
     Ok(handle)

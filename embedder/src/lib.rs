@@ -14,6 +14,7 @@
 //! # Ok::<(), embedder::Error>(())
 //! ```
 
+mod embedding;
 mod error;
 mod model;
 mod queue;
@@ -24,6 +25,7 @@ mod worker;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+pub use embedding::{Embedding, Keep, scale_to_unit};
 pub use error::Error;
 pub use queue::Lane;
 pub use tokenizer::Token;
@@ -31,14 +33,17 @@ pub use tokenizer::Token;
 /// Values in a vector.
 pub const DIMENSIONS: usize = 384;
 
-/// Tokens of a text that the model reads, with the two special ones; the rest of the text is ignored.
+/// Tokens of a text that the model reads, with the two special ones; what there is more of the text is ignored.
 pub const TOKENS_MAX: usize = 256;
 
 /// The model's name, as its makers and other servers write it.
 pub const MODEL_ID: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 /// Tokens that go through the model together, padding included.
-const BATCH_TOKENS_MAX: usize = 512;
+pub const BATCH_TOKENS_MAX: usize = 512;
+
+/// Texts that go through the model together.
+pub const BATCH_TEXTS_MAX: usize = 16;
 
 /// How much of the machine to use.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +101,26 @@ impl Embedder {
     /// # Errors
     /// [`Error::Overloaded`] if the lane is full, [`Error::Closed`] after [`close`](Self::close).
     pub async fn embed(&self, texts: Vec<String>, lane: Lane) -> Result<Vec<Vec<f32>>, Error> {
+        let embeddings = self.compute(texts, Keep::Beginning, lane).await?;
+        Ok(embeddings
+            .into_iter()
+            .map(|Embedding { mut mean, .. }| {
+                scale_to_unit(&mut mean);
+                mean
+            })
+            .collect())
+    }
+
+    /// As [`embed`](Self::embed), for those who want to know more: the vectors before they are scaled, how many tokens
+    /// were read, how long it took. Of a text that is too long, `keep` says which end is read.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed).
+    pub async fn compute(&self, texts: Vec<String>, keep: Keep, lane: Lane) -> Result<Vec<Embedding>, Error> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        self.0.0.queue.push(texts, lane)?.await.unwrap_or(Err(Error::Closed))
+        self.0.0.queue.push(texts, keep, lane)?.await.unwrap_or(Err(Error::Closed))
     }
 
     /// As [`embed`](Self::embed) in the query lane, for code that is not asynchronous.

@@ -36,14 +36,10 @@ impl Model {
         Ok(Self { graph, ids, positions, mask, heads, hidden })
     }
 
-    /// One unit vector of [`DIMENSIONS`] for each text, given as ids. Shorter texts are padded to the longest, so give
+    /// One vector of [`DIMENSIONS`] for each text, given as ids. Shorter texts are padded to the longest, so give
     /// texts of like length. No text may be empty or longer than [`TOKENS_MAX`](crate::TOKENS_MAX).
-    pub(crate) fn embed(
-        &self,
-        texts: &[Vec<i32>],
-        threads: &Arc<ThreadPool>,
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let length = texts.iter().map(Vec::len).max().unwrap_or(0);
+    pub(crate) fn embed(&self, texts: &[&[i32]], threads: &Arc<ThreadPool>) -> Result<Vec<Vec<f32>>, Error> {
+        let length = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         let padded = |pad: i32, id: fn(usize, i32) -> i32| {
             texts.iter().flat_map(move |text| {
                 let tokens = text.iter().enumerate().map(move |(position, &token)| id(position, token));
@@ -84,7 +80,7 @@ impl Model {
     }
 }
 
-/// The mean of the tokens' vectors, scaled to length one.
+/// The mean of the tokens' vectors.
 fn pool(tokens: &[f32]) -> Vec<f32> {
     let mut vector = vec![0.0; DIMENSIONS];
     for token in tokens.chunks_exact(DIMENSIONS) {
@@ -92,10 +88,10 @@ fn pool(tokens: &[f32]) -> Vec<f32> {
             *sum += value;
         }
     }
-    // Dividing by the number of tokens first would change nothing: the length is made one anyway.
-    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+    let count = (tokens.len() / DIMENSIONS) as f32;
     for value in &mut vector {
-        *value /= norm;
+        *value /= count;
     }
     vector
 }

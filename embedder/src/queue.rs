@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures_channel::oneshot;
 
-use crate::Error;
+use crate::{Embedding, Error, Keep};
 
 /// Which texts go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,22 +18,24 @@ pub enum Lane {
     Backfill,
 }
 
-/// Vectors in the order of the texts, or why there are none.
-pub(crate) type Reply = Result<Vec<Vec<f32>>, Error>;
+/// Embeddings in the order of the texts, or why there are none.
+pub(crate) type Reply = Result<Vec<Embedding>, Error>;
 
 /// Texts at a time, and their estimated tokens. Measured: a larger batch is no faster, since the activations of this
 /// many tokens still fit the processor's cache; and it is what a query has to wait for at worst.
-const UNIT_TEXTS_MAX: usize = 16;
+const UNIT_TEXTS_MAX: usize = crate::BATCH_TEXTS_MAX;
 const UNIT_TOKENS_MAX: usize = crate::BATCH_TOKENS_MAX;
 
 /// The texts of one call and what has become of them.
 pub(crate) struct Job {
     pub(crate) texts: Vec<String>,
+    pub(crate) keep: Keep,
+    pub(crate) queued_at: Instant,
     progress: Mutex<Progress>,
 }
 
 struct Progress {
-    vectors: Vec<Vec<f32>>,
+    embeddings: Vec<Embedding>,
     missing: usize,
     /// Taken when the reply is sent.
     sender: Option<oneshot::Sender<Reply>>,
@@ -44,18 +47,18 @@ impl Job {
         lock(&self.progress).sender.as_ref().is_none_or(oneshot::Sender::is_canceled)
     }
 
-    /// Puts the vectors of a unit in their places and replies if they are the last ones.
+    /// Puts the embeddings of a unit in their places and replies if they are the last ones.
     pub(crate) fn finish(&self, unit: &[usize], result: Reply) {
         let mut progress = lock(&self.progress);
         match result {
-            Ok(vectors) => {
+            Ok(embeddings) => {
                 progress.missing = progress.missing.saturating_sub(unit.len());
-                for (&place, vector) in unit.iter().zip(vectors) {
-                    progress.vectors[place] = vector;
+                for (&place, embedding) in unit.iter().zip(embeddings) {
+                    progress.embeddings[place] = embedding;
                 }
                 if progress.missing == 0 {
-                    let vectors = std::mem::take(&mut progress.vectors);
-                    progress.reply(Ok(vectors));
+                    let embeddings = std::mem::take(&mut progress.embeddings);
+                    progress.reply(Ok(embeddings));
                 }
             }
             Err(error) => progress.reply(Err(error)),
@@ -104,12 +107,18 @@ impl Queue {
 
     /// Queues the texts as a whole or not at all. A call with more texts than may wait is taken if nothing else waits:
     /// otherwise it could never succeed.
-    pub(crate) fn push(&self, texts: Vec<String>, lane: Lane) -> Result<oneshot::Receiver<Reply>, Error> {
+    pub(crate) fn push(
+        &self,
+        texts: Vec<String>,
+        keep: Keep,
+        lane: Lane,
+    ) -> Result<oneshot::Receiver<Reply>, Error> {
         let (sender, receiver) = oneshot::channel();
         let units = plan(&texts);
         let count = texts.len();
-        let progress = Progress { vectors: vec![Vec::new(); count], missing: count, sender: Some(sender) };
-        let job = Arc::new(Job { texts, progress: Mutex::new(progress) });
+        let embeddings = vec![Embedding::default(); count];
+        let progress = Mutex::new(Progress { embeddings, missing: count, sender: Some(sender) });
+        let job = Arc::new(Job { texts, keep, queued_at: Instant::now(), progress });
 
         let mut state = lock(&self.state);
         if state.closed {

@@ -3,7 +3,7 @@
 
 use tokenizers::Tokenizer as Inner;
 
-use crate::{Error, TOKENS_MAX};
+use crate::{Error, Keep, TOKENS_MAX};
 
 /// One token of a text, in the shape in which text-embeddings-inference's `/tokenize` answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Token {
 const SPECIAL_TOKENS: usize = 2;
 
 /// Bytes looked at first: 254 tokens of English are about 1,200 bytes.
-const PREFIX_BYTES: usize = 2048;
+const PART_BYTES: usize = 2048;
 
 pub(crate) struct Tokenizer(Inner);
 
@@ -39,31 +39,39 @@ impl Tokenizer {
     }
 
     /// The ids that go into the model: at most [`TOKENS_MAX`], special tokens included, the rest cut off.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<i32>, Error> {
-        let encoding = self.0.encode_fast(self.contributing(text)?, true).map_err(|error| failed(&*error))?;
+    pub(crate) fn encode(&self, text: &str, keep: Keep) -> Result<Vec<i32>, Error> {
+        let contributing = self.contributing(text, keep)?;
+        let encoding = self.0.encode_fast(contributing, true).map_err(|error| failed(&*error))?;
         let mut ids: Vec<i32> = encoding.get_ids().iter().map(|&id| id.cast_signed()).collect();
-        if ids.len() > TOKENS_MAX
-            && let Some(&last) = ids.last()
-        {
-            ids.truncate(TOKENS_MAX - 1);
-            ids.push(last);
+        if let Some(excess) = ids.len().checked_sub(TOKENS_MAX) {
+            // The first and the last one are special and stay.
+            let begin = match keep {
+                Keep::Beginning => TOKENS_MAX - 1,
+                Keep::End => 1,
+            };
+            ids.drain(begin..begin + excess);
         }
         Ok(ids)
     }
 
-    /// A prefix whose tokens begin with all the tokens that survive truncation; usually the whole text.
+    /// A part of the text, from one of its ends, that has all the tokens that survive truncation; usually the whole
+    /// text.
     ///
     /// The number of characters says nothing: any run of letters is one unknown token, spaces are none. So longer and
-    /// longer prefixes are tried until one has enough tokens. Each ends where the tokenizer splits in any case, so
-    /// that its tokens are the first ones of the whole text.
-    fn contributing<'a>(&self, text: &'a str) -> Result<&'a str, Error> {
-        let mut bytes = PREFIX_BYTES;
-        while let Some(end) = split_after(text, bytes) {
-            let tokens = self.0.encode_fast(&text[..end], false).map_err(|error| failed(&*error))?.len();
+    /// longer parts are tried until one has enough tokens. Each is cut where the tokenizer splits in any case, so
+    /// that its tokens are those of the whole text.
+    fn contributing<'a>(&self, text: &'a str, keep: Keep) -> Result<&'a str, Error> {
+        let mut bytes = PART_BYTES;
+        let part = |bytes| match keep {
+            Keep::Beginning => split_after(text, bytes).map(|end| &text[..end]),
+            Keep::End => split_before(text, bytes).map(|begin| &text[begin..]),
+        };
+        while let Some(part) = part(bytes) {
+            let tokens = self.0.encode_fast(part, false).map_err(|error| failed(&*error))?.len();
             if tokens >= TOKENS_MAX - SPECIAL_TOKENS {
-                return Ok(&text[..end]);
+                return Ok(part);
             }
-            bytes = end * 4;
+            bytes = part.len() * 4;
         }
         Ok(text)
     }
@@ -94,18 +102,27 @@ impl Tokenizer {
 
 /// The end of the first character at or after byte `from` behind which the tokenizer always splits; none if that is
 /// the end of the text.
-///
-/// Those are ASCII spaces and line ends (other space characters may be control characters, which are removed), ASCII
-/// punctuation (except `[`, which may open a special token) and CJK ideographs.
 fn split_after(text: &str, from: usize) -> Option<usize> {
     let from = text.ceil_char_boundary(from);
-    let splits = |c: char| {
-        matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{4e00}'..='\u{9fff}')
-            || (c.is_ascii_punctuation() && c != '[')
-    };
     let (at, found) = text.get(from..)?.char_indices().find(|&(_, c)| splits(c))?;
     let end = from + at + found.len_utf8();
     (end < text.len()).then_some(end)
+}
+
+/// The end of the last character behind which the tokenizer always splits and at least `bytes` are left; none if there
+/// is no such character.
+fn split_before(text: &str, bytes: usize) -> Option<usize> {
+    let to = text.floor_char_boundary(text.len().checked_sub(bytes)?);
+    let (at, found) = text.get(..to)?.char_indices().rfind(|&(_, c)| splits(c))?;
+    Some(at + found.len_utf8())
+}
+
+/// Whether the tokenizer splits behind this character, whatever follows.
+///
+/// Those are ASCII spaces and line ends (other space characters may be control characters, which are removed), ASCII
+/// punctuation (except `[`, which may open a special token) and CJK ideographs.
+fn splits(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{4e00}'..='\u{9fff}') || (c.is_ascii_punctuation() && c != '[')
 }
 
 fn failed(error: &(dyn std::error::Error + Send + Sync)) -> Error {

@@ -1,17 +1,18 @@
-//! The threads that do the work: take a unit from the queue, tokenize, run the model, hand the vectors back.
+//! The threads that do the work: take a unit from the queue, tokenize, run the model, hand the embeddings back.
 
 use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rten::ThreadPool;
 
 use crate::model::Model;
-use crate::queue::{Queue, Reply};
+use crate::queue::{Queue, Reply, Unit};
 use crate::tokenizer::Tokenizer;
-use crate::{BATCH_TOKENS_MAX, Error};
+use crate::{BATCH_TOKENS_MAX, Embedding, Error};
 
 /// What all workers share.
 pub(crate) struct Engine {
@@ -34,42 +35,49 @@ pub(crate) fn start(engine: &Arc<Engine>, threads: NonZeroUsize) -> Result<(), E
     Ok(())
 }
 
+/// A text as the model reads it, and where its embedding goes.
+struct Read {
+    place: usize,
+    ids: Vec<i32>,
+    tokenizing: Duration,
+}
+
 impl Engine {
     fn work(&self, threads: &Arc<ThreadPool>) {
         while let Some(unit) = self.queue.pop() {
-            let texts = || unit.texts.iter().map(|&place| unit.job.texts[place].as_str());
             // A defect in a dependency must not take the thread away and leave the callers waiting.
-            let result = catch_unwind(AssertUnwindSafe(|| self.embed(texts(), threads)))
+            let result = catch_unwind(AssertUnwindSafe(|| self.embed(&unit, threads)))
                 .unwrap_or_else(|panic| Err(Error::Model(message(&*panic).to_owned())));
             unit.job.finish(&unit.texts, result);
         }
     }
 
-    /// Vectors in the order of the texts. Like lengths are computed together, because padding costs as much as text.
-    fn embed<'a>(&self, texts: impl Iterator<Item = &'a str>, threads: &Arc<ThreadPool>) -> Reply {
-        let mut texts: Vec<(usize, Vec<i32>)> = texts
-            .map(|text| self.tokenizer.encode(text))
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .enumerate()
-            .collect();
-        texts.sort_by_key(|(_, ids)| ids.len());
-        let (order, texts): (Vec<usize>, Vec<Vec<i32>>) = texts.into_iter().unzip();
-        let mut vectors = vec![Vec::new(); order.len()];
-        let mut begin = 0;
-        while begin < texts.len() {
-            let mut end = begin + 1;
-            while end < texts.len() && texts[end].len() * (end + 1 - begin) <= BATCH_TOKENS_MAX {
-                end += 1;
+    /// Embeddings in the order of the unit. Like lengths are computed together, because padding costs as much as text.
+    fn embed(&self, unit: &Unit, threads: &Arc<ThreadPool>) -> Reply {
+        let waiting = unit.job.queued_at.elapsed();
+        let read = |(place, &text): (usize, &usize)| {
+            let begin = Instant::now();
+            let ids = self.tokenizer.encode(&unit.job.texts[text], unit.job.keep)?;
+            Ok(Read { place, ids, tokenizing: begin.elapsed() })
+        };
+        let mut texts: Vec<Read> = unit.texts.iter().enumerate().map(read).collect::<Result<_, Error>>()?;
+        texts.sort_by_key(|text| text.ids.len());
+        let mut embeddings = vec![Embedding::default(); texts.len()];
+        let mut rest = texts.as_slice();
+        while !rest.is_empty() {
+            let fitting = |count: &usize| rest[count - 1].ids.len() * count <= BATCH_TOKENS_MAX;
+            let (batch, after) = rest.split_at((2..=rest.len()).take_while(fitting).last().unwrap_or(1));
+            let ids: Vec<&[i32]> = batch.iter().map(|text| text.ids.as_slice()).collect();
+            let begin = Instant::now();
+            let means = self.model.embed(&ids, threads)?;
+            let computing = begin.elapsed();
+            for (text, mean) in batch.iter().zip(means) {
+                let (tokens, tokenizing) = (text.ids.len(), text.tokenizing);
+                embeddings[text.place] = Embedding { mean, tokens, waiting, tokenizing, computing };
             }
-            for (&place, vector) in
-                order[begin..end].iter().zip(self.model.embed(&texts[begin..end], threads)?)
-            {
-                vectors[place] = vector;
-            }
-            begin = end;
+            rest = after;
         }
-        Ok(vectors)
+        Ok(embeddings)
     }
 }
 

@@ -10,10 +10,15 @@ use crate::config::{self, Source};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(source: &Source) -> CommandResult {
-    let address = dialable(config::bind(source)?);
+pub(super) async fn run(source: &Source, embedder: bool) -> CommandResult {
+    let (bind, path) = if embedder {
+        (config::embedder_bind(source)?, "/health")
+    } else {
+        (config::bind(source)?, "/health/ready")
+    };
+    let address = dialable(bind);
     let client = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?;
-    let response = client.get(format!("http://{address}/health/ready")).send().await?;
+    let response = client.get(format!("http://{address}{path}")).send().await?;
     if response.status().is_success() {
         Ok(())
     } else {

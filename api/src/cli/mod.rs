@@ -1,6 +1,8 @@
 //! The command line: parse, wire, run. The composition root, so it may import everything.
 
 mod client;
+#[cfg(feature = "builtin-embedder")]
+mod embedder;
 mod export;
 mod healthcheck;
 mod import;
@@ -40,6 +42,9 @@ enum Command {
     Serve,
     /// Run a worker that embeds what the API has stored
     Worker,
+    /// Run the built-in model as an embedding server, with the routes of text-embeddings-inference
+    #[cfg(feature = "builtin-embedder")]
+    Embedder,
     /// Bring the database to this version's schema
     Migrate {
         /// Only say whether it is; exit code 1 when it is not
@@ -63,7 +68,11 @@ enum Command {
     /// Print the OpenAPI document; needs no configuration
     Openapi,
     /// Ask the API on this machine whether it is ready; for images without curl
-    Healthcheck,
+    Healthcheck {
+        /// Ask an embedding server (`context-api embedder`) instead
+        #[arg(long)]
+        embedder: bool,
+    },
 }
 
 /// Runs the command that the process was started with.
@@ -92,12 +101,14 @@ fn execute(command: Command) -> CommandResult {
         match command {
             Command::Serve => serve::run(&source).await,
             Command::Worker => worker::run(&source).await,
+            #[cfg(feature = "builtin-embedder")]
+            Command::Embedder => embedder::run(&source).await,
             Command::Migrate { check } => migrate::run(&source, check).await,
             Command::Keys { command } => keys::run(&source, command).await,
             Command::Tenants { command } => tenants::run(&source, command).await,
             Command::Import(arguments) => import::run(&source, arguments).await,
             Command::Export(arguments) => export::run(&source, arguments).await,
-            Command::Healthcheck => healthcheck::run(&source).await,
+            Command::Healthcheck { embedder } => healthcheck::run(&source, embedder).await,
             Command::Openapi => Ok(()),
         }
     });

@@ -98,6 +98,22 @@ impl Source {
         self.given(name).is_some() || self.given(&format!("{name}_FILE")).is_some()
     }
 
+    /// The value of `name`, for which being empty is a mistake: where a lock is meant, it must not stay open.
+    ///
+    /// # Errors
+    /// When it is given in either way and is empty, and as [`text`](Self::text).
+    pub fn text_if_named(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let value = self.text(name)?;
+        let named =
+            [name.to_owned(), format!("{name}_FILE")].into_iter().find(|name| self.0.contains_key(name));
+        match named {
+            Some(name) if value.is_none() => {
+                Err(ConfigError { name, reason: "is empty; leave it out, or give it a value".into() })
+            }
+            _ => Ok(value),
+        }
+    }
+
     /// An error about `name`. Takes the place of repeating the value, which may be a secret.
     pub fn refuse(&self, name: &str, reason: impl Into<Cow<'static, str>>) -> ConfigError {
         let reason = reason.into();
@@ -138,6 +154,20 @@ mod tests {
         assert!(
             missing.text("DB_PASSWORD").unwrap_err().to_string().starts_with("DB_PASSWORD_FILE names a file")
         );
+    }
+
+    #[test]
+    fn where_a_lock_is_meant_an_empty_value_is_a_mistake() {
+        let read = |pairs: &[(&str, &str)]| Source::from_pairs(pairs).text_if_named("API_KEY");
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&[("API_KEY", "x")]).unwrap().as_deref(), Some("x"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        for (name, value) in [("API_KEY", ""), ("API_KEY", " "), ("API_KEY_FILE", ""), ("API_KEY_FILE", path)]
+        {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert_eq!(error, format!("{name} is empty; leave it out, or give it a value."));
+        }
     }
 
     #[test]

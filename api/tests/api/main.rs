@@ -17,6 +17,7 @@ mod changes;
 mod conditions;
 mod contexts;
 mod crashes;
+mod embedding_server;
 mod erasure;
 mod examples;
 mod faults;

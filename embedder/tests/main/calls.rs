@@ -27,7 +27,7 @@ fn poll(future: std::pin::Pin<&mut impl Future<Output = Reply>>) -> Poll<Reply> 
 }
 
 /// Waits as a runtime would: polls again only after having been woken.
-fn wait(mut future: std::pin::Pin<&mut impl Future<Output = Reply>>) -> Reply {
+pub(crate) fn wait<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> T {
     let unpark = Arc::new(Unpark(thread::current(), AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&unpark));
     loop {

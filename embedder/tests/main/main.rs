@@ -6,9 +6,10 @@ mod tokens;
 mod vectors;
 
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::LazyLock;
 
-use embedder::{Embedder, Options};
+use embedder::{Embedder, Embedding, Keep, Lane, Options};
 
 /// Shared by all tests that do not fill or close the queue.
 static EMBEDDER: LazyLock<Embedder> = LazyLock::new(|| start(2, 100_000));
@@ -16,6 +17,11 @@ static EMBEDDER: LazyLock<Embedder> = LazyLock::new(|| start(2, 100_000));
 fn start(threads: usize, waiting_texts_max: usize) -> Embedder {
     let threads = NonZeroUsize::new(threads).expect("not zero");
     Embedder::new(Options { threads, waiting_texts_max }).expect("starts")
+}
+
+fn compute(text: &str, keep: Keep) -> Embedding {
+    let future = pin!(EMBEDDER.compute(vec![text.to_owned()], keep, Lane::Query));
+    calls::wait(future).expect("an embedding").remove(0)
 }
 
 /// The 200 texts of the reference, one in each line.

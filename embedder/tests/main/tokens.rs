@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use embedder::{DIMENSIONS, Token};
+use embedder::{DIMENSIONS, Keep, TOKENS_MAX, Token};
 
-use crate::{EMBEDDER, cosine};
+use crate::{EMBEDDER, compute, cosine};
 
 fn special(id: u32, name: &str) -> Token {
     Token { id, text: name.to_owned(), special: true, start: None, stop: None }
@@ -92,8 +92,9 @@ fn a_megabyte_is_truncated_quickly() {
     for unit in UNITS {
         let text = unit.repeat(1_000_000 / unit.len());
         let begin = Instant::now();
-        let vectors = EMBEDDER.embed_blocking(&[text]).unwrap();
-        assert_eq!(vectors[0].len(), DIMENSIONS);
+        for keep in [Keep::Beginning, Keep::End] {
+            assert_eq!(compute(&text, keep).mean.len(), DIMENSIONS);
+        }
         // Debug builds on a busy machine have to pass as well; without the short cut the words alone take longer.
         assert!(begin.elapsed() < Duration::from_secs(5), "{unit:?}: {:?}", begin.elapsed());
     }
@@ -116,8 +117,32 @@ fn truncating_early_changes_no_token() {
     for unit in units {
         let tokens = EMBEDDER.count_tokens(unit).unwrap() - 2;
         let short = unit.repeat(254_usize.div_ceil(tokens) + 8);
-        let texts = [short.clone(), short.repeat(40)];
-        let [short, long] = EMBEDDER.embed_blocking(&texts).unwrap().try_into().unwrap();
-        assert!(cosine(&short, &long) > 0.999_99, "{unit:?}: {}", cosine(&short, &long));
+        let long = short.repeat(40);
+        for keep in [Keep::Beginning, Keep::End] {
+            let (short, long) = (compute(&short, keep), compute(&long, keep));
+            let cosine = cosine(&short.mean, &long.mean);
+            assert!(cosine > 0.999_99, "{unit:?} {keep:?}: {cosine}");
+            assert_eq!((short.tokens, long.tokens), (TOKENS_MAX, TOKENS_MAX), "{unit:?} {keep:?}");
+        }
+    }
+}
+
+#[test]
+fn either_end_of_a_long_text_may_be_kept() {
+    let (music, money) = ("violin ".repeat(254), "refund ".repeat(254));
+    let (both, end) = (format!("{music}{money}"), Keep::End);
+    assert_eq!(compute(&both, Keep::Beginning).mean, compute(&music, Keep::Beginning).mean);
+    assert_eq!(compute(&both, end).mean, compute(&money, end).mean);
+    assert!(cosine(&compute(&both, end).mean, &compute(&music, end).mean) < 0.9);
+    // Nothing is cut off from what fits.
+    assert_eq!(compute(&music, end).mean, compute(&music, Keep::Beginning).mean);
+}
+
+#[test]
+fn tokens_are_counted_as_the_model_reads_them() {
+    for (text, tokens) in
+        [("", 2), ("hello world", 4), (&*"word ".repeat(254), 256), (&*"word ".repeat(300), 256)]
+    {
+        assert_eq!(compute(text, Keep::Beginning).tokens, tokens);
     }
 }

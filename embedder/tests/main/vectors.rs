@@ -1,8 +1,8 @@
 //! The numbers: near the f32 model, of length one, the same alone and in any company.
 
-use embedder::{DIMENSIONS, TOKENS_MAX};
+use embedder::{DIMENSIONS, Keep, TOKENS_MAX};
 
-use crate::{EMBEDDER, cosine, sentences};
+use crate::{EMBEDDER, compute, cosine, sentences};
 
 /// Vectors of the f32 weights, computed in f64 by `model/make.py`, kept as little-endian half floats.
 fn reference() -> Vec<Vec<f32>> {
@@ -116,4 +116,16 @@ fn only_the_first_256_tokens_count() {
     assert!(cosine(&full, &huge) > 0.999_99);
     assert!(cosine(&changed_long, &changed) > 0.999_99);
     assert!(cosine(&full, &changed) < 0.999_9, "the last token that fits counts");
+}
+
+#[test]
+fn before_scaling_a_vector_is_the_mean_of_the_published_model() {
+    // Lengths of the means of the published weights, before they are made one.
+    for (text, length) in [("hello world", 5.7289), ("What is Deep Learning?", 7.5810)] {
+        let mut mean = compute(text, Keep::Beginning).mean;
+        let norm = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
+        assert!((norm - length).abs() < length * 0.02, "{text} {norm}");
+        embedder::scale_to_unit(&mut mean);
+        assert_eq!(mean, EMBEDDER.embed_blocking(&[text]).unwrap()[0]);
+    }
 }

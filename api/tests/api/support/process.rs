@@ -18,6 +18,8 @@ pub struct Process {
     child: Child,
     pub url: String,
     log: PathBuf,
+    /// Where it says whether it is ready.
+    ready_path: &'static str,
     started: Instant,
 }
 
@@ -48,8 +50,19 @@ pub fn command(folder: &Path, variables: &[(&str, &str)]) -> Command {
 impl Process {
     /// `context-api serve` with just these variables, in `folder`.
     pub fn serve(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        Self::start(command(folder, variables), folder, port, "/health/ready")
+    }
+
+    /// `context-api embedder` with just these variables, its log in `folder`.
+    pub fn embedder(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(folder, variables);
+        command.arg("embedder");
+        Self::start(command, folder, port, "/health")
+    }
+
+    fn start(mut command: Command, folder: &Path, port: u16, ready_path: &'static str) -> Self {
         let bind = format!("127.0.0.1:{port}");
-        let child = command(folder, variables)
+        let child = command
             .env("BIND_ADDR", &bind)
             .env("METRICS_ADDR", "off")
             .stdout(Stdio::piped())
@@ -57,7 +70,8 @@ impl Process {
             .stderr(File::create(folder.join(LOG)).expect("a log"))
             .spawn()
             .expect("the binary starts");
-        Self { child, url: format!("http://{bind}"), log: folder.join(LOG), started: Instant::now() }
+        let (url, log) = (format!("http://{bind}"), folder.join(LOG));
+        Self { child, url, log, ready_path, started: Instant::now() }
     }
 
     /// The same, on a database: the variable that says where it is. Its first key is [`KEY`].
@@ -67,7 +81,7 @@ impl Process {
 
     /// Waits until it is ready; answers how long that took.
     pub async fn ready(&mut self) -> Duration {
-        let url = format!("{}/health/ready", self.url);
+        let url = format!("{}{}", self.url, self.ready_path);
         let client = super::client();
         eventually("a ready service", Duration::from_secs(60), async || {
             let response = client.get(&url).send().await.ok()?;
@@ -115,10 +129,15 @@ impl Process {
         self.child.wait().expect("wait");
     }
 
+    /// A signal by its name.
+    pub fn signal(&self, name: &str) {
+        let (name, pid) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([&name, &pid]).status().expect("kill").success());
+    }
+
     /// SIGTERM, and what it exits with.
     pub fn terminate(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        self.signal("TERM");
         self.child.wait().expect("wait")
     }
 

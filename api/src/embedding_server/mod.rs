@@ -1,0 +1,124 @@
+//! The built-in model behind the HTTP routes of text-embeddings-inference, for stacks that want an embedding server of
+//! their own without its large image. A program of its own: it shares nothing with the API. Imports `error`.
+
+mod auth;
+mod body;
+mod embed;
+mod info;
+mod input;
+mod meter;
+mod observe;
+mod openai;
+mod other_models;
+mod problem;
+mod state;
+mod tokenize;
+
+use std::{net::TcpListener, time::Duration};
+
+use actix_web::{
+    App, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder,
+    dev::{HttpServiceFactory, Server},
+    http::header,
+    middleware::from_fn,
+    web,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+pub use embedder::MODEL_ID;
+
+pub use self::state::{Options, State};
+use crate::error::{Error, Result};
+
+/// Slow clients: time for the head of a request. The body has a deadline of its own.
+const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const CONNECTIONS_PER_WORKER_MAX: usize = 4_096;
+/// Tokenizing is limited elsewhere; this only keeps a worker from starting threads that would wait.
+const BLOCKING_THREADS_PER_WORKER_MAX: usize = 8;
+
+/// The server on `listener`. Signals are the caller's business.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, state: State, metrics: PrometheusHandle) -> Result<Server> {
+    meter::describe();
+    let (workers, grace) = (state.options.workers, state.options.shutdown_grace);
+    let state = web::Data::new(state);
+    let metrics = web::Data::new(metrics);
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(observe::observe))
+            .app_data(state.clone())
+            .app_data(metrics.clone())
+            .configure(routes)
+            .default_service(web::to(HttpResponse::NotFound))
+    });
+    let server = server
+        .workers(workers)
+        .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER_MAX)
+        .max_connections(CONNECTIONS_PER_WORKER_MAX)
+        .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
+        .keep_alive(KEEP_ALIVE)
+        // A client that has gone takes its texts along.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(grace.as_secs())
+        .disable_signals()
+        .listen(listener)
+        .map_err(Error::internal)?;
+    Ok(server.run())
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(readable("/health", info::health))
+        .service(readable("/ping", info::health))
+        .service(readable("/metrics", info::metrics))
+        .service(private(readable("/info", info::info)))
+        // One path, two routes: asking for it is asking for its health, which needs no key.
+        .service(private(
+            web::resource("/")
+                .route(web::get().to(info::health))
+                .route(web::head().to(info::health))
+                .route(web::post().to(embed::embed))
+                .default_service(web::to(async || not_allowed("GET,HEAD,POST"))),
+        ))
+        .service(private(postable("/embed", embed::embed)))
+        .service(private(postable("/invocations", embed::embed)))
+        .service(private(postable("/tokenize", tokenize::tokenize)))
+        .service(private(postable("/v1/embeddings", openai::embeddings)))
+        .service(private(postable("/embeddings", openai::embeddings)))
+        .service(private(postable("/embed_sparse", other_models::embed_sparse)))
+        .service(private(postable("/rerank", other_models::rerank)))
+        .service(private(postable("/predict", other_models::predict)));
+}
+
+fn readable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(web::to(async || not_allowed("GET,HEAD")))
+}
+
+fn postable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path).route(web::post().to(handler)).default_service(web::to(async || not_allowed("POST")))
+}
+
+/// Around the whole resource, so that who has no key learns nothing, not even which method it takes.
+fn private(resource: Resource) -> impl HttpServiceFactory {
+    resource.wrap(from_fn(auth::check))
+}
+
+fn not_allowed(methods: &'static str) -> HttpResponse {
+    HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, methods)).finish()
+}

@@ -1,0 +1,70 @@
+//! The service itself as a client, by both of the ways that it knows to an embedding server.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Server;
+use crate::support::{Database, KEY, Process, USER, client, eventually, free_port};
+
+/// Stores a note, and finds it by its meaning.
+async fn found_by_meaning(variables: &[(&str, &str)]) -> Value {
+    let database = Database::create().await;
+    let folder = TempDir::new().unwrap();
+    let variables = [&[database.variable(), ("BOOTSTRAP_API_KEY", KEY)], variables].concat();
+    let mut service = Process::serve(folder.path(), free_port(), &variables);
+    service.ready().await;
+    let (client, url) = (client(), service.url.clone());
+    let post = async |path: &str, body: Value| {
+        let response = client.post(format!("{url}{path}")).bearer_auth(KEY).json(&body).send().await.unwrap();
+        let status = response.status();
+        let answer: Value = response.json().await.unwrap();
+        assert!(status == StatusCode::OK || status == StatusCode::CREATED, "{answer}");
+        answer
+    };
+    let text = "The chess club meets on Tuesday evening.";
+    let note = json!({"user_id": USER, "context_type": "note", "content": {"text": text}});
+    let id = post("/v1/contexts", note).await["id"].clone();
+    eventually("an embedded note", Duration::from_secs(30), async || {
+        let asked = client.get(format!("{url}/v1/contexts/{}", id.as_str().unwrap())).bearer_auth(KEY);
+        let context: Value = asked.send().await.unwrap().json().await.unwrap();
+        assert_ne!(context["embedding_status"], "failed", "{context}");
+        (context["embedding_status"] == "ready").then_some(())
+    })
+    .await;
+    let found = post("/v1/contexts/search", json!({"query": "board game", "mode": "semantic"})).await;
+    assert_eq!(found["data"][0]["context"]["id"], id, "{found}");
+    assert_eq!(found["degraded"], json!([]), "{found}");
+    assert!(service.terminate().success());
+    found
+}
+
+#[tokio::test]
+async fn the_service_embeds_with_it_by_the_routes_of_text_embeddings_inference() {
+    let server = Server::start(&[("API_KEY", "secret")]).await;
+    let found = found_by_meaning(&[
+        ("EMBEDDING_PROVIDER", "tei"),
+        ("EMBEDDING_SERVICE_URL", &server.process.url),
+        ("EMBEDDING_API_KEY", "secret"),
+    ])
+    .await;
+    assert_eq!(found["space"]["provider"], "tei");
+    assert_eq!(found["space"]["model"], embedder::MODEL_ID);
+    assert_eq!(found["space"]["dims"], embedder::DIMENSIONS);
+}
+
+#[tokio::test]
+async fn the_service_embeds_with_it_by_the_route_of_openai() {
+    let server = Server::start(&[("API_KEY", "secret")]).await;
+    let found = found_by_meaning(&[
+        ("EMBEDDING_PROVIDER", "openai"),
+        ("EMBEDDING_SERVICE_URL", &server.process.url),
+        ("EMBEDDING_MODEL", "mini"),
+        ("OPENAI_API_KEY", "secret"),
+    ])
+    .await;
+    assert_eq!(found["space"]["provider"], "openai");
+    assert_eq!(found["space"]["dims"], embedder::DIMENSIONS);
+}
