@@ -192,22 +192,27 @@ async fn wait_until_embedded(api: &Api) -> CommandResult {
     spinner.enable_steady_tick(Duration::from_millis(100));
     let pending = json!({"filter": {"embedding_status": "pending"}});
     let (mut least, mut progress_at) = (u64::MAX, Instant::now());
+    let mut away_since: Option<Instant> = None;
     loop {
-        let is_stalled = progress_at.elapsed() > EMBEDDING_STALL;
         match api.count(&pending).await {
             Ok(0) => break,
             Ok(count) => {
                 spinner.set_message(format!("waiting until all are found by meaning, too: {count} to go"));
-                if count < least {
+                // A server that was away has had no time to embed anything.
+                let was_away = away_since.take().is_some();
+                if count < least || was_away {
                     (least, progress_at) = (count, Instant::now());
-                } else if is_stalled {
+                } else if progress_at.elapsed() > EMBEDDING_STALL {
                     return Err("the contexts are stored, but nothing is being embedded; see /health".into());
                 }
             }
-            // A server that is being replaced comes back.
-            Err(ApiError::Transient(words)) if !is_stalled => spinner.set_message(words),
             Err(error) => {
-                return Err(format!("the contexts are stored, but not counted: {}", error.words()).into());
+                let away = away_since.get_or_insert_with(Instant::now).elapsed();
+                if !error.is_transient() || away > EMBEDDING_STALL {
+                    let words = error.words();
+                    return Err(format!("the contexts are stored, but not counted: {words}").into());
+                }
+                spinner.set_message("the server is away; trying again");
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

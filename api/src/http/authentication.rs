@@ -11,7 +11,7 @@ use actix_web::{
     web,
 };
 
-use super::{State, problem::Problem};
+use super::{State, problem::Problem, routed_path};
 use crate::{
     domain::{Access, Actor, ApiKey, Principal, Scope},
     error::{Code, Error, Result},
@@ -31,7 +31,7 @@ pub(super) async fn authenticate<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
-    if request.path().starts_with("/v1/") {
+    if routed_path(&request).starts_with("/v1/") {
         let found = find(&request).await;
         request.extensions_mut().insert(Authenticated(found));
     }

@@ -31,7 +31,12 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web};
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, ServiceRequest},
+    middleware::from_fn,
+    web,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 use utoipa_actix_web::AppExt;
@@ -66,6 +71,12 @@ pub struct ServerOptions {
     pub workers: usize,
     /// How long requests under way may take to finish after a stop was asked for.
     pub shutdown_grace: Duration,
+}
+
+/// The path as the router sees it: with its percent-encodings resolved. Whatever goes by another one treats the same route in
+/// two ways.
+fn routed_path(request: &ServiceRequest) -> &str {
+    request.match_info().as_str()
 }
 
 /// Slow clients: time for the head of a request. The body is bounded by the request's deadline.

@@ -23,6 +23,7 @@ use super::{
     State,
     authentication::RequestId,
     problem::{Problem, REQUEST_ID},
+    routed_path,
 };
 use crate::{
     domain::limits::REQUEST_DEADLINE,
@@ -46,7 +47,8 @@ pub(super) async fn observe(
     request.extensions_mut().insert(RequestId(id.as_str().into()));
     let span = tracing::info_span!("http.request", request.id = %id);
     // An import takes as long as its lines do; it has a deadline for each of them.
-    let deadline = if request.path() == "/v1/contexts/import" { IMPORT_DEADLINE } else { REQUEST_DEADLINE };
+    let deadline =
+        if routed_path(&request) == "/v1/contexts/import" { IMPORT_DEADLINE } else { REQUEST_DEADLINE };
     let handled = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone());
     let response = match tokio::time::timeout(deadline, handled).await {
         Ok(Ok(Ok(response))) => Ok(finish(response.map_into_boxed_body(), &id)),

@@ -14,6 +14,7 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema, openapi::OpenApi};
 
+use super::routed_path;
 use crate::error::{Code, Error, Violation};
 
 /// The media type of an error's body.
@@ -318,7 +319,7 @@ pub(super) async fn check_method(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let routes = request.app_data::<web::Data<Routes>>();
-    let allowed = routes.and_then(|routes| routes.methods(request.path()));
+    let allowed = routes.and_then(|routes| routes.methods(routed_path(&request)));
     let Some(allowed) = allowed.filter(|allowed| !allowed.contains(request.method())) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };

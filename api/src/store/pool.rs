@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{ConstantBuilder, Retryable};
 use deadpool::{
     Runtime,
     managed::{
@@ -76,18 +75,6 @@ pub(super) struct Connector {
     breaks: Arc<AtomicU64>,
 }
 
-impl Connector {
-    async fn connect(&self) -> sqlx::Result<PgConnection> {
-        if self.engine_settings.is_none() {
-            return self.options.connect().await;
-        }
-        // The engine in process takes a while to notice that whoever was connecting before has been cancelled, and hangs up on
-        // the next one until then. The pool's timeout bounds this, too.
-        let pause = ConstantBuilder::new().with_delay(Duration::from_millis(10)).with_max_times(200);
-        (|| self.options.connect()).retry(pause).when(|error| matches!(error, sqlx::Error::Io(_))).await
-    }
-}
-
 /// A connection and what is known of its session.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one session")]
 pub(super) struct Connection {
@@ -114,6 +101,9 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// A connection that was idle for longer is asked whether it still lives: the server may have been restarted.
 const IDLE_TRUSTED_MAX: Duration = Duration::from_secs(1);
 
+/// Errors of statements that nobody waits for any more: of the last one, and of a rollback after it.
+const OUTSTANDING_ERRORS_MAX: usize = 3;
+
 /// How long a write waits for another one to the same row.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -122,7 +112,8 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection> {
-        let mut pg = self.connect().await.map_err(failure::from_sqlx)?;
+        let breaks_outlived = self.breaks.load(Ordering::Relaxed);
+        let mut pg = self.options.connect().await.map_err(failure::from_sqlx)?;
         // Not start-up parameters: poolers in between refuse those. `strict_order` keeps hits in order of distance while
         // the index scan goes on past filtered rows. `hnsw.*` are placeholders until the extension is loaded.
         let session = format!(
@@ -144,7 +135,7 @@ impl Manager for Connector {
             replaceable: self.engine_settings.is_none(),
             opened_at: Instant::now(),
             breaks: self.breaks.clone(),
-            breaks_outlived: self.breaks.load(Ordering::Relaxed),
+            breaks_outlived,
         })
     }
 
@@ -165,7 +156,10 @@ impl Manager for Connector {
             // It may be dead, or its last user was cancelled in the middle of a statement. The driver first reads what is outstanding;
             // the pool's timeout bounds that.
             connection.tenant = None;
-            connection.pg.ping().await.map_err(|error| RecycleError::Backend(failure::from_sqlx(error)))?;
+            if let Err(error) = drain(&mut connection.pg).await {
+                self.breaks.fetch_add(1, Ordering::Relaxed);
+                return Err(RecycleError::Backend(failure::from_sqlx(error)));
+            }
             connection.settled = true;
             connection.breaks_outlived = breaks;
         }
@@ -174,6 +168,19 @@ impl Manager for Connector {
         }
         Ok(())
     }
+}
+
+/// Reads what is outstanding, and asks the server whether it is there.
+async fn drain(pg: &mut PgConnection) -> sqlx::Result<()> {
+    let mut answer = pg.ping().await;
+    // A statement that was cancelled may have failed: its error comes first.
+    for _ in 0..OUTSTANDING_ERRORS_MAX {
+        match answer {
+            Err(sqlx::Error::Database(_)) => answer = pg.ping().await,
+            answer => return answer,
+        }
+    }
+    answer
 }
 
 impl Connection {
@@ -266,7 +273,17 @@ impl Store {
     }
 
     async fn acquire(&self) -> Result<Object<Connector>> {
-        match self.pool.get().await {
+        let connection = if self.is_embedded() {
+            // A caller who is cancelled half-way would leave a socket that is closed before all was read from it, and the
+            // engine ends with the first of those. So this goes on without the caller, and gives the connection back. The store
+            // comes along, to be dropped after the connection: the engine stops with the last one and waits for connections.
+            let store = self.clone();
+            let getting = tokio::spawn(async move { (store.pool.get().await, store) });
+            getting.await.map_err(Error::internal)?.0
+        } else {
+            self.pool.get().await
+        };
+        match connection {
             Ok(connection) => Ok(connection),
             Err(PoolError::Backend(error)) => Err(error),
             Err(PoolError::Timeout(kind)) => Err(Error::new(

@@ -177,6 +177,32 @@ async fn the_key_comes_before_the_body() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_written_in_another_way_is_the_same_route() {
+    let app = App::start().await;
+    let id = app.note("a heron").await.id();
+    for path in ["/%761/contexts", "/v%31/contexts", "/%76%31/contexts?limit=1"] {
+        let answer = app.get(path).await;
+        assert_eq!(
+            (answer.status, answer.body["data"][0]["id"].as_str()),
+            (StatusCode::OK, Some(&id[..])),
+            "{path}"
+        );
+        let stranger = crate::support::answer(app.request(Method::GET, path)).await;
+        assert_eq!(
+            (stranger.status, stranger.code()),
+            (StatusCode::UNAUTHORIZED, "missing_api_key"),
+            "{path}"
+        );
+        let wrong = app.send(Method::OPTIONS, path, "").await;
+        assert_eq!(
+            (wrong.status, wrong.code()),
+            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn every_route_refuses_a_key_without_its_scope() {
     let scene = Scene::set().await;
     let before = scene.state().await;

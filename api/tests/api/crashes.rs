@@ -4,13 +4,13 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    process::Stdio,
+    process::{Child, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use futures_util::future;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -51,6 +51,10 @@ async fn ask(client: &Client, url: &str, path: &str, key: Option<&str>, body: &V
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
+    read(request).await
+}
+
+async fn read(request: RequestBuilder) -> Option<Value> {
     let response = request.send().await.ok()?;
     let status = response.status();
     let text = response.text().await.ok()?;
@@ -75,8 +79,7 @@ async fn all_contexts(client: &Client, url: &str) -> Vec<Value> {
     loop {
         let page: Value = eventually("a page", PATIENCE, async || {
             let request = client.get(format!("{url}/v1/contexts?limit=200{cursor}")).bearer_auth(KEY);
-            let response = request.send().await.ok()?;
-            (response.status() == StatusCode::OK).then_some(response.json().await.ok()?)
+            read(request).await
         })
         .await;
         contexts.extend(page["data"].as_array().unwrap().iter().cloned());
@@ -187,6 +190,16 @@ fn write_lines(path: &Path) {
     std::fs::write(path, lines.join("\n")).unwrap();
 }
 
+/// Does not outlive a test that fails.
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// `context-api import` goes on while `crash` kills something, again and again.
 pub(super) async fn import_outlives(folder: &Path, url: &str, mut crash: impl AsyncFnMut()) {
     let client = client();
@@ -194,25 +207,28 @@ pub(super) async fn import_outlives(folder: &Path, url: &str, mut crash: impl As
     write_lines(&file);
     count(&client, url).await;
     let complaints = folder.join("import.log");
-    let mut import = command(folder, &[("CONTEXT_API_KEY", KEY)])
-        .args(["import", file.to_str().unwrap(), "--url", url])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&complaints).unwrap())
-        .spawn()
-        .unwrap();
+    let mut import = KilledOnDrop(
+        command(folder, &[("CONTEXT_API_KEY", KEY)])
+            .args(["import", file.to_str().unwrap(), "--url", url])
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&complaints).unwrap())
+            .spawn()
+            .unwrap(),
+    );
     for round in 1..=CRASHES {
         eventually("the import to get on", PATIENCE, async || {
             (count(&client, url).await >= round * LINES / (CRASHES + 2)).then_some(())
         })
         .await;
         let before = ids(&all_contexts(&client, url).await);
+        assert!(before.len() < LINES, "it is still being imported");
         crash().await;
         let after = ids(&all_contexts(&client, url).await);
         let lost = before.difference(&after).count();
         assert_eq!(lost, 0, "of {}", before.len());
     }
     // It rode over all of it: the file is sent again until all of it is acknowledged.
-    let status = tokio::task::spawn_blocking(move || import.wait()).await.unwrap().unwrap();
+    let status = tokio::task::spawn_blocking(move || import.0.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{}", std::fs::read_to_string(&complaints).unwrap());
     let contexts = eventually("every embedding", Duration::from_secs(90), async || {
         let contexts = all_contexts(&client, url).await;

@@ -1,5 +1,6 @@
 //! PostgreSQL is killed while the service goes on.
 
+use context_api::domain::{Access, DEFAULT_TENANT};
 use futures_util::future;
 use reqwest::StatusCode;
 use tempfile::TempDir;
@@ -23,13 +24,20 @@ async fn an_import_outlives_a_killed_database() {
     import_outlives(folder.path(), &service.url, async || server.crash().await).await;
 }
 
+/// Those of the service's pool.
+const CONNECTIONS: i64 = 8;
+
 #[tokio::test]
 async fn sessions_that_end_together_cost_one_request_and_not_one_each() {
     let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
     let path = format!("/v1/contexts/{}", app.note("a heron").await.id());
     for _ in 0..5 {
-        // As many connections as there are.
-        future::join_all((0..32).map(|_| app.get(&path))).await;
+        // As many connections as there are: each unit holds one.
+        let access = Access { tenant: DEFAULT_TENANT, user: None };
+        let units = future::join_all((0..CONNECTIONS).map(|_| app.service.store().begin(access))).await;
+        for unit in units {
+            unit.unwrap().roll_back().await.unwrap();
+        }
         let ended: i64 = sqlx::query_scalar(
             "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
              where datname = current_database() and application_name = 'context-api'",
@@ -37,7 +45,7 @@ async fn sessions_that_end_together_cost_one_request_and_not_one_each() {
         .fetch_one(&mut app.database.superuser().await)
         .await
         .unwrap();
-        assert!(ended > 4, "{ended} sessions");
+        assert_eq!(ended, CONNECTIONS);
         let mut failed = 0;
         for _ in 0..ended {
             failed += i32::from(app.get(&path).await.status != StatusCode::OK);

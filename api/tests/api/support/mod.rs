@@ -16,7 +16,12 @@ pub use self::{
     server::PostgresServer,
 };
 
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -27,6 +32,25 @@ pub const USER: &str = "0190d5a0-0000-7000-8000-0000000000aa";
 pub fn client() -> reqwest::Client {
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder().timeout(Duration::from_secs(40)).no_proxy().build().expect("a client")
+}
+
+/// Begins `future` and gives it up after so many polls: what a caller does who hangs up half-way.
+pub async fn give_up_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            // Not woken again for the last time, but given up at once.
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Asks again and again until `check` answers something; the test fails when that takes longer than `deadline`.
