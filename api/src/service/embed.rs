@@ -1,7 +1,7 @@
 //! The work behind `embedding_status`: takes what is pending, has it embedded, and writes the result down. Called in
 //! loops by any number of workers; each step may be cut off at any point and is simply done again.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     ProviderState, Service,
@@ -15,7 +15,7 @@ use crate::{
     store::{ChunkVector, PendingContext},
 };
 
-/// Tenants that one round looks at.
+/// Tenants that are looked up at once.
 const TENANTS_MAX: i32 = 100;
 /// Contexts that one turn takes from a tenant, and chunks with which it has enough, so that the next tenant's turn comes
 /// soon.
@@ -38,9 +38,12 @@ pub enum Round {
     Blocked,
 }
 
-/// Where the next round begins: behind the tenant that was served last.
-#[derive(Debug, Default)]
-pub struct Rotation(Option<TenantId>);
+/// Whose turn is next. The loops of a process share it, so that they do not serve the same tenant at once while others wait.
+#[derive(Default)]
+pub(super) struct Rotation {
+    waiting: VecDeque<TenantId>,
+    last: Option<TenantId>,
+}
 
 impl Service {
     /// How many loops keep the provider busy: while one writes down, another has its texts embedded.
@@ -48,37 +51,42 @@ impl Service {
         self.embedder.calls_at_once()
     }
 
-    /// Embeds some of what is pending, of each tenant in turn.
+    /// One turn: embeds some of what is pending, of the tenant that comes next.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn embed_pending(&self, rotation: &mut Rotation) -> Result<Round> {
-        let mut tenants = self.store.tenants_with_pending(rotation.0, TENANTS_MAX).await?;
-        if tenants.is_empty() && rotation.0.take().is_some() {
-            tenants = self.store.tenants_with_pending(None, TENANTS_MAX).await?;
-        }
-        if tenants.is_empty() {
-            return Ok(Round::Idle);
-        }
+    pub async fn embed_pending(&self) -> Result<Round> {
+        let Some(tenant) = self.next_tenant().await? else { return Ok(Round::Idle) };
         let Some(space) = self.space_to_write().await? else { return Ok(Round::Blocked) };
-        for tenant in tenants {
-            let (pass, contexts_max) = match self.document_breaker.pass() {
-                Pass::Free => (Pass::Free, CONTEXTS_MAX),
-                Pass::Probe => (Pass::Probe, PROBE_CONTEXTS),
-                Pass::Refused => return Ok(Round::Blocked),
-            };
-            rotation.0 = Some(tenant);
-            let claimed = self.store.claim_pending(tenant, contexts_max, CHUNKS_MAX, CLAIM).await?;
-            let mut claims = Claims::new(tenant, pass == Pass::Probe);
-            let pieces = self.open(&mut claims, claimed).await?;
-            if let Err(error) = self.embed_claimed(&space, &mut claims, pieces).await? {
-                // Not about a text: the others' turn would end the same.
-                self.postpone_all(&claims, &error).await?;
-                self.look_at_provider().await;
-                return Ok(Round::Blocked);
-            }
+        let (is_probe, contexts_max) = match self.document_breaker.pass() {
+            Pass::Free => (false, CONTEXTS_MAX),
+            Pass::Probe => (true, PROBE_CONTEXTS),
+            Pass::Refused => return Ok(Round::Blocked),
+        };
+        let claimed = self.store.claim_pending(tenant, contexts_max, CHUNKS_MAX, CLAIM).await?;
+        let mut claims = Claims::new(tenant, is_probe);
+        let pieces = self.open(&mut claims, claimed).await?;
+        if let Err(error) = self.embed_claimed(&space, &mut claims, pieces).await? {
+            // Not about a text: the others' turn would end the same.
+            self.postpone_all(&claims, &error).await?;
+            self.look_at_provider().await;
+            return Ok(Round::Blocked);
         }
         Ok(Round::Worked)
+    }
+
+    /// Those with work, in the order of their ids, round and round.
+    async fn next_tenant(&self) -> Result<Option<TenantId>> {
+        let mut rotation = self.rotation.lock().await;
+        if rotation.waiting.is_empty() {
+            let mut tenants = self.store.tenants_with_pending(rotation.last, TENANTS_MAX).await?;
+            if tenants.is_empty() && rotation.last.is_some() {
+                tenants = self.store.tenants_with_pending(None, TENANTS_MAX).await?;
+            }
+            rotation.waiting = tenants.into();
+        }
+        rotation.last = rotation.waiting.pop_front();
+        Ok(rotation.last)
     }
 
     /// The space of the provider's model: the active one, or the first one, made now. None while the provider is away

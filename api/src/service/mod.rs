@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use self::provider::Breaker;
 pub use self::{
     batch::BatchResults,
-    embed::{Rotation, Round},
+    embed::Round,
     export::Export,
     health::{Check, CheckStatus, Health},
     import::{ImportRequest, LineError, LineResult},
@@ -58,6 +58,7 @@ pub struct Service {
     provider: Arc<provider::Watch>,
     query_breaker: Arc<provider::Breaker>,
     document_breaker: Arc<provider::Breaker>,
+    rotation: Arc<tokio::sync::Mutex<embed::Rotation>>,
     keys: Keys,
     tenants: Tenants,
     space: Local<(), SpaceInfo>,
@@ -77,6 +78,7 @@ impl Service {
             provider: Arc::default(),
             query_breaker: Arc::new(Breaker::new(QUERY_PAUSE)),
             document_breaker: Arc::new(Breaker::new(DOCUMENT_PAUSE)),
+            rotation: Arc::default(),
             keys,
             tenants,
             space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),

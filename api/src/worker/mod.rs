@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     domain::Retention,
-    service::{Rotation, Round, Service},
+    service::{Round, Service},
 };
 
 /// How long a row that another process wrote may wait unnoticed.
@@ -30,9 +30,8 @@ pub async fn embed(service: Service, stop: watch::Receiver<bool>) {
 }
 
 async fn embed_in_turn(service: Service, mut stop: watch::Receiver<bool>) {
-    let mut rotation = Rotation::default();
     while !*stop.borrow() {
-        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending(&mut rotation)).await {
+        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending()).await {
             Ok(Ok(round)) => round,
             Ok(Err(error)) => {
                 tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");

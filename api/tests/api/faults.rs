@@ -47,66 +47,91 @@ async fn nothing_that_a_provider_does_loses_a_write() {
         let app = App::start_with(stub.provider()).await;
         app.embedded(&app.note("the first one makes the space").await.id()).await;
         stub.behave(fault.clone());
-        let calls = stub.calls();
-        let id = app.note("a badger").await.id();
-        eventually("a failed attempt", Duration::from_secs(10), async || {
-            (stub.calls() > calls).then_some(())
+        let (calls, began) = (stub.calls(), Instant::now());
+        let ids = [app.note("a badger").await.id(), app.note("an otter").await.id()];
+        eventually("failed attempts", Duration::from_secs(20), async || {
+            (stub.calls() >= calls + 4).then_some(())
         })
         .await;
-        let during = app.get(&format!("/v1/contexts/{id}")).await.body;
-        assert_eq!(during["embedding_status"], "pending", "{fault:?}");
+        for id in &ids {
+            let during = app.get(&format!("/v1/contexts/{id}")).await.body;
+            assert_eq!(during["embedding_status"], "pending", "{fault:?}");
+        }
+        let (calls, seconds) = (stub.calls() - calls, began.elapsed().as_secs() as usize);
+        assert!(calls <= 8 + 6 * seconds, "{fault:?}: {calls} calls in {seconds} s");
         stub.behave(Behaviour::Work);
-        assert_eq!(app.embedded(&id).await["embedding_status"], "ready", "{fault:?}");
-        assert!(stub.calls() - calls < 20, "{fault:?}: {} calls", stub.calls() - calls);
+        let recovered = Instant::now();
+        for id in &ids {
+            assert_eq!(app.embedded(id).await["embedding_status"], "ready", "{fault:?}");
+        }
+        assert!(recovered.elapsed() < Duration::from_secs(5), "{fault:?}: {:?}", recovered.elapsed());
         app.stop().await;
     }
 }
 
+/// A thousand notes in one batch, the one in the middle with `text`; answers its id.
+async fn thousand_notes(app: &App, text: &str) -> String {
+    let note = |number| if number == 517 { text.to_owned() } else { format!("harmless {number}") };
+    let operations: Vec<_> = (0..1_000)
+        .map(|number| {
+            let context = json!({"user_id": USER, "context_type": "note", "content": note(number)});
+            json!({"op": "create", "context": context})
+        })
+        .collect();
+    let written = app.post("/v1/contexts/batch", json!({"operations": operations})).await;
+    written.body["results"][517]["id"].as_str().unwrap().to_owned()
+}
+
+async fn ready(app: &App) -> u64 {
+    let filter = json!({"filter": {"embedding_status": "ready"}});
+    app.post("/v1/contexts/count", filter).await.body["count"].as_u64().unwrap()
+}
+
 #[tokio::test]
-async fn one_poisoned_text_fails_alone_with_its_reason() {
-    let stub = StubProvider::start(Behaviour::Answer(503, ""));
+async fn one_poisoned_text_of_a_thousand_fails_alone_with_its_reason() {
+    let stub = StubProvider::start(Behaviour::Poison("venom"));
     let app = App::start_with(stub.provider()).await;
-    let mut good = Vec::new();
-    for number in 0..40 {
-        good.push(app.note(&format!("harmless {number}")).await.id());
-        if number == 17 {
-            good.push(app.note("this one is venom").await.id());
-        }
-    }
-    let bad = good.remove(18);
-    stub.behave(Behaviour::Poison("venom"));
-    for id in &good {
-        assert_eq!(app.embedded(id).await["embedding_status"], "ready");
-    }
+    let bad = thousand_notes(&app, "this one is venom").await;
+    eventually("all the others", Duration::from_secs(20), async || (ready(&app).await == 999).then_some(()))
+        .await;
     let failed = app.embedded(&bad).await;
     assert_eq!(failed["embedding_status"], "failed");
     assert!(failed["embedding_error"].as_str().unwrap().contains("poisoned"), "{failed}");
-    assert_eq!(
-        app.search(json!({"query": "venom"})).await.body["data"][0]["context"]["id"],
-        json!(bad),
-        "found by words"
-    );
-    assert!(stub.calls() < 40, "{} calls for 41 texts", stub.calls());
+    let found = app.search(json!({"query": "venom"})).await.body;
+    assert_eq!(found["data"][0]["context"]["id"], json!(bad), "found by words");
+    // Thirty-two batches, some of them begun by two loops, and a dozen halves.
+    assert!(stub.calls() < 100, "{} calls", stub.calls());
 }
 
 #[tokio::test]
 async fn one_text_that_spoils_every_answer_does_not_hold_up_its_neighbours() {
-    let stub = StubProvider::start(Behaviour::Answer(503, ""));
+    let stub = StubProvider::start(Behaviour::Spoil("rotten"));
     let app = App::start_with(stub.provider()).await;
-    let mut good = Vec::new();
-    for number in 0..10 {
-        good.push(app.note(&format!("harmless {number}")).await.id());
-    }
-    let bad = app.note("this one is rotten").await.id();
-    stub.behave(Behaviour::Spoil("rotten"));
-    for id in &good {
-        assert_eq!(app.embedded(id).await["embedding_status"], "ready");
-    }
+    let bad = thousand_notes(&app, "this one is rotten").await;
+    let began = Instant::now();
+    eventually("all the others", Duration::from_secs(20), async || (ready(&app).await == 999).then_some(()))
+        .await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     let waiting = app.get(&format!("/v1/contexts/{bad}")).await.body;
     assert_eq!(waiting["embedding_status"], "pending", "the provider may yet be mended");
     assert_eq!(waiting["embedding_error"], "the embedding provider gave no usable answer");
     stub.behave(Behaviour::Work);
     assert_eq!(app.embedded(&bad).await["embedding_status"], "ready");
+    assert!(stub.calls() < 120, "{} calls", stub.calls());
+}
+
+#[tokio::test]
+async fn a_text_that_spoils_every_answer_is_given_up_at_last() {
+    let stub = StubProvider::start(Behaviour::Spoil("rotten"));
+    let app = App::start_with(stub.provider()).await;
+    let bad = app.note("this one is rotten").await.id();
+    let given_up = eventually("a failure", Duration::from_secs(50), async || {
+        let context = app.get(&format!("/v1/contexts/{bad}")).await.body;
+        (context["embedding_status"] == "failed").then_some(context)
+    })
+    .await;
+    assert_eq!(given_up["embedding_error"], "the embedding provider gave no usable answer");
+    assert!(stub.calls() < 40, "{} calls", stub.calls());
 }
 
 #[tokio::test]

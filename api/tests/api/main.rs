@@ -20,6 +20,7 @@ mod crashes;
 mod embedding_server;
 mod erasure;
 mod examples;
+mod fairness;
 mod faults;
 mod filters;
 mod given_embeddings;
