@@ -19,6 +19,8 @@ pub struct Embedding {
     pub mean: Vec<f32>,
     /// Tokens that were read, special ones included.
     pub tokens: usize,
+    /// Whether that was all of the text.
+    pub is_whole: bool,
     /// In the queue.
     pub waiting: Duration,
     /// From text to tokens.

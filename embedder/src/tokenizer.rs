@@ -38,11 +38,13 @@ impl Tokenizer {
         Ok(Self(inner))
     }
 
-    /// The ids that go into the model: at most [`TOKENS_MAX`], special tokens included, the rest cut off.
-    pub(crate) fn encode(&self, text: &str, keep: Keep) -> Result<Vec<i32>, Error> {
+    /// The ids that go into the model: at most [`TOKENS_MAX`], special tokens included, the rest cut off; and whether nothing
+    /// was.
+    pub(crate) fn encode(&self, text: &str, keep: Keep) -> Result<(Vec<i32>, bool), Error> {
         let contributing = self.contributing(text, keep)?;
         let encoding = self.0.encode_fast(contributing, true).map_err(|error| failed(&*error))?;
         let mut ids: Vec<i32> = encoding.get_ids().iter().map(|&id| id.cast_signed()).collect();
+        let is_whole = ids.len() <= TOKENS_MAX && contributing.len() == text.len();
         if let Some(excess) = ids.len().checked_sub(TOKENS_MAX) {
             // The first and the last one are special and stay.
             let begin = match keep {
@@ -51,7 +53,7 @@ impl Tokenizer {
             };
             ids.drain(begin..begin + excess);
         }
-        Ok(ids)
+        Ok((ids, is_whole))
     }
 
     /// A part of the text, from one of its ends, that has all the tokens that survive truncation; usually the whole

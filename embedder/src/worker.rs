@@ -39,6 +39,7 @@ pub(crate) fn start(engine: &Arc<Engine>, threads: NonZeroUsize) -> Result<(), E
 struct Read {
     place: usize,
     ids: Vec<i32>,
+    is_whole: bool,
     tokenizing: Duration,
 }
 
@@ -57,8 +58,8 @@ impl Engine {
         let waiting = unit.job.queued_at.elapsed();
         let read = |(place, &text): (usize, &usize)| {
             let begin = Instant::now();
-            let ids = self.tokenizer.encode(&unit.job.texts[text], unit.job.keep)?;
-            Ok(Read { place, ids, tokenizing: begin.elapsed() })
+            let (ids, is_whole) = self.tokenizer.encode(&unit.job.texts[text], unit.job.keep)?;
+            Ok(Read { place, ids, is_whole, tokenizing: begin.elapsed() })
         };
         let mut texts: Vec<Read> = unit.texts.iter().enumerate().map(read).collect::<Result<_, Error>>()?;
         texts.sort_by_key(|text| text.ids.len());
@@ -72,8 +73,8 @@ impl Engine {
             let means = self.model.embed(&ids, threads)?;
             let computing = begin.elapsed();
             for (text, mean) in batch.iter().zip(means) {
-                let (tokens, tokenizing) = (text.ids.len(), text.tokenizing);
-                embeddings[text.place] = Embedding { mean, tokens, waiting, tokenizing, computing };
+                let (tokens, is_whole, tokenizing) = (text.ids.len(), text.is_whole, text.tokenizing);
+                embeddings[text.place] = Embedding { mean, tokens, is_whole, waiting, tokenizing, computing };
             }
             rest = after;
         }

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "builtin-embedder")]
 mod builtin;
+mod in_parts;
 mod openai;
 mod tei;
 mod wire;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use thiserror::Error;
 
+use self::in_parts::InParts;
 use crate::domain::Vector;
 
 /// Which provider, and how to reach it.
@@ -47,6 +49,9 @@ pub enum EmbedError {
     /// The provider refuses this input: the same call never succeeds.
     #[error("{detail}")]
     Permanent { detail: String },
+    /// One of the texts has more tokens than the model reads. Does not leave this folder: such a text is embedded in parts.
+    #[error("{detail}")]
+    TooLong { detail: String },
 }
 
 impl EmbedError {
@@ -56,7 +61,7 @@ impl EmbedError {
         match self {
             Self::Transient { .. } => "the embedding provider is away or busy",
             Self::Unusable { .. } => "the embedding provider gave no usable answer",
-            Self::Permanent { detail } => detail,
+            Self::Permanent { detail } | Self::TooLong { detail } => detail,
         }
     }
 
@@ -87,7 +92,7 @@ pub enum Purpose {
 /// A way to a model.
 #[async_trait]
 pub trait Embedder: Send + Sync {
-    /// One vector per text, in order. Callers give no more than [`Embedder::batch_texts_max`] texts and no blank ones.
+    /// One vector per text, in order, of all of the text. Callers give no more than [`Embedder::batch_texts_max`] texts and no blank ones.
     async fn embed(&self, purpose: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError>;
 
     /// The model that answers. Asked for at start and after faults, not per request.
@@ -112,10 +117,10 @@ pub trait Embedder: Send + Sync {
 pub fn connect(provider: &Provider) -> crate::error::Result<Arc<dyn Embedder>> {
     Ok(match provider {
         #[cfg(feature = "builtin-embedder")]
-        Provider::Builtin { threads } => Arc::new(builtin::Builtin::load(*threads)?),
-        Provider::Tei { url, api_key } => Arc::new(tei::Tei::new(url, api_key.clone())?),
+        Provider::Builtin { threads } => Arc::new(InParts(builtin::Builtin::load(*threads)?)),
+        Provider::Tei { url, api_key } => Arc::new(InParts(tei::Tei::new(url, api_key.clone())?)),
         Provider::OpenAi { url, model, api_key } => {
-            Arc::new(openai::OpenAi::new(url, model.clone(), api_key.clone())?)
+            Arc::new(InParts(openai::OpenAi::new(url, model.clone(), api_key.clone())?))
         }
     })
 }

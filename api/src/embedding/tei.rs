@@ -21,7 +21,7 @@ pub(super) struct Tei {
 #[derive(Serialize)]
 struct EmbedBody {
     inputs: Vec<String>,
-    /// Chunks are made to fit; the rare one that does not is cut at its end rather than refused.
+    /// Never: a text that does not fit is to be refused, so that it can be embedded in parts.
     truncate: bool,
 }
 
@@ -43,7 +43,7 @@ impl Embedder for Tei {
         let request = self
             .client
             .post(format!("{}/embed", self.url))
-            .json(&EmbedBody { inputs: texts, truncate: true });
+            .json(&EmbedBody { inputs: texts, truncate: false });
         let vectors: Vec<Vec<f32>> = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
         check_vectors(vectors, count)
     }

@@ -82,11 +82,21 @@ fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Em
     let code = status.as_u16();
     let detail = || format!("the provider answered {code}: {}", words(body));
     match code {
+        400 | 413 | 422 if is_about_length(&words(body)) => EmbedError::TooLong { detail: detail() },
         400 | 413 | 415 | 422 => EmbedError::Permanent { detail: detail() },
         401 | 403 => EmbedError::Transient { detail: format!("the provider answered {code}"), retry_after },
         404 | 408 | 425 | 429 | 502..=504 => EmbedError::Transient { detail: detail(), retry_after },
         _ => EmbedError::unusable(detail()),
     }
+}
+
+/// Whether a refusal says that a text has more tokens than the model reads. TEI: "`inputs` must have less than 256 tokens";
+/// OpenAI: "This model's maximum context length is 8192 tokens"; others put it like one of them.
+fn is_about_length(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["must have less than", "maximum context length", "exceeds the context length"]
+        .iter()
+        .any(|sentence| words.contains(sentence))
 }
 
 /// The sentence in an error body: TEI says `{"error": …}` on its own routes and `{"message": …}` on OpenAI's, OpenAI
@@ -155,6 +165,13 @@ mod tests {
                 refusal(StatusCode::from_u16(status).unwrap(), b"", None),
                 EmbedError::Unusable { .. }
             ));
+        }
+        for words in [
+            r#"{"error":"Input validation error: `inputs` must have less than 256 tokens. Given: 302"}"#,
+            r#"{"error":{"message":"This model's maximum context length is 8192 tokens, however …"}}"#,
+        ] {
+            let refused = refusal(StatusCode::UNPROCESSABLE_ENTITY, words.as_bytes(), None);
+            assert!(matches!(refused, EmbedError::TooLong { .. }), "{words}");
         }
         let denied = refusal(StatusCode::UNAUTHORIZED, b"bad key sk-123", None);
         assert!(!denied.to_string().contains("sk-123"));

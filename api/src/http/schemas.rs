@@ -46,6 +46,10 @@ pub(super) fn complete(document: &mut Value) {
     }
 }
 
+fn optional_filter() -> Value {
+    json!({"type": null, "anyOf": [reference("Filter"), {"type": "null"}]})
+}
+
 fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
@@ -102,7 +106,7 @@ fn complete_parameters(operation: &mut Value) {
 }
 
 /// What is added to derived schemas.
-fn additions() -> [(&'static str, Value); 6] {
+fn additions() -> [(&'static str, Value); 7] {
     let time = || json!({"pattern": TIME});
     let numbers = || json!({"items": {"minimum": f64::from(f32::MIN), "maximum": f64::from(f32::MAX)}});
     let version = || json!({"maximum": i64::MAX});
@@ -123,13 +127,8 @@ fn additions() -> [(&'static str, Value); 6] {
                 ],
             }),
         ),
-        (
-            "Count",
-            json!({"properties": {
-                "as_of": time(), "valid_at": time(),
-                "filter": {"type": null, "anyOf": [reference("Filter"), {"type": "null"}]},
-            }}),
-        ),
+        ("Count", json!({"properties": {"as_of": time(), "valid_at": time(), "filter": optional_filter()}})),
+        ("RetryEmbeddings", json!({"properties": {"filter": optional_filter()}})),
         (
             "Search",
             json!({

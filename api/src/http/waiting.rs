@@ -18,6 +18,7 @@ use crate::{
 pub struct WaitQuery {
     /// `ready`: until `embedding_status` is `ready` or `failed`, for 20 seconds at most, and not while the embedding provider
     /// is away. The write is stored in any case.
+    #[param(inline)]
     wait: Option<WaitFor>,
 }
 

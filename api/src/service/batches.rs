@@ -107,7 +107,7 @@ impl Service {
             let is_about_the_provider = match error {
                 EmbedError::Transient { .. } => true,
                 EmbedError::Unusable { .. } => !claims.may_be_to_blame(&batch),
-                EmbedError::Permanent { .. } => false,
+                EmbedError::Permanent { .. } | EmbedError::TooLong { .. } => false,
             };
             if is_about_the_provider {
                 return Ok(Err(error));

@@ -1,7 +1,8 @@
 //! The service itself as a client, by both of the ways that it knows to an embedding server.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
+use context_api::embedding::{self, Provider, Purpose};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,4 +68,26 @@ async fn the_service_embeds_with_it_by_the_route_of_openai() {
     .await;
     assert_eq!(found["space"]["provider"], "openai");
     assert_eq!(found["space"]["dims"], embedder::DIMENSIONS);
+}
+
+/// Two texts of some 400 tokens, of which the model reads 256 at once, that differ in their ends only.
+#[tokio::test]
+async fn whatever_the_way_to_the_model_no_text_is_cut_off() {
+    let server = Server::start(&[("AUTO_TRUNCATE", "false")]).await;
+    let url = server.process.url.clone();
+    let model = embedder::MODEL_ID.to_owned();
+    for provider in [
+        Provider::Builtin { threads: NonZeroUsize::MIN },
+        Provider::Tei { url: url.clone(), api_key: None },
+        Provider::OpenAi { url, model, api_key: None },
+    ] {
+        let embedder = embedding::connect(&provider).unwrap();
+        let text = |end: &str| "The heron stands in the river. ".repeat(40) + &end.repeat(20);
+        let texts = vec![text("An otter comes by. "), "short".to_owned(), text("The castle is on fire. ")];
+        let vectors = embedder.embed(Purpose::Document, texts).await.unwrap();
+        let [otter, short, castle] = [0, 1, 2].map(|index| vectors[index].as_slice());
+        let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        assert!(cosine(otter, castle) < 0.99, "{provider:?}: the ends count: {}", cosine(otter, castle));
+        assert!(cosine(otter, castle) > cosine(otter, short), "{provider:?}");
+    }
 }
