@@ -120,7 +120,8 @@ impl Service {
             }
             // It is this text, if the provider takes any other.
             if !claims.provider_works && self.call(space, vec![HARMLESS.to_owned()]).await.is_err() {
-                return Ok(Err(error));
+                // Its words are then about the configuration, and not the tenant's to read.
+                return Ok(Err(EmbedError::Unusable { detail: error.to_string() }));
             }
             claims.provider_works = true;
             if let Some((id, open)) = claims.open.remove_entry(&batch[0].context) {

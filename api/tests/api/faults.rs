@@ -37,6 +37,8 @@ async fn nothing_that_a_provider_does_loses_a_write() {
         Behaviour::Answer(424, r#"{"error":"Backend error","error_type":"Backend"}"#),
         Behaviour::Answer(500, "<html>oops</html>"),
         Behaviour::Answer(401, ""),
+        // A wrong configuration: no text is to blame that every text is refused.
+        Behaviour::Answer(400, r#"{"error":"unknown parameter at host secret"}"#),
         Behaviour::Answer(200, "[[0.1, 0.2"),
         Behaviour::Answer(200, r#"{"not": "vectors"}"#),
         Behaviour::TooFew,
@@ -56,6 +58,7 @@ async fn nothing_that_a_provider_does_loses_a_write() {
         for id in &ids {
             let during = app.get(&format!("/v1/contexts/{id}")).await.body;
             assert_eq!(during["embedding_status"], "pending", "{fault:?}");
+            assert!(!during.to_string().contains("secret"), "{during}");
         }
         let (calls, seconds) = (stub.calls() - calls, began.elapsed().as_secs() as usize);
         assert!(calls <= 8 + 6 * seconds, "{fault:?}: {calls} calls in {seconds} s");
