@@ -1,6 +1,8 @@
 //! Hugging Face text-embeddings-inference over its own routes. Texts are sent as strings, never as token ids, which
 //! crash some versions; `truncate` is always said, because its default differs between versions.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 use reqwest::Client;
 use secrecy::SecretString;
@@ -9,13 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::{EmbedError, Embedder, Model, Purpose, check_vectors, wire};
 use crate::{domain::Vector, error::Result};
 
-/// The server's default for `--max-client-batch-size`.
+/// The server's default for `--max-client-batch-size`; more at once gains nothing.
 const BATCH_TEXTS_MAX: usize = 32;
+/// Calls with documents at the same time.
+const CALLS_AT_ONCE: usize = 2;
 
 pub(super) struct Tei {
     client: Client,
     url: String,
     api_key: Option<SecretString>,
+    /// What the server said last.
+    batch_texts_max: AtomicUsize,
 }
 
 #[derive(Serialize)]
@@ -28,11 +34,24 @@ struct EmbedBody {
 #[derive(Deserialize)]
 struct Info {
     model_id: String,
+    /// Texts in one request.
+    max_client_batch_size: Option<usize>,
+    /// Texts of all requests together: a larger batch is refused as overload, for ever.
+    max_concurrent_requests: Option<usize>,
+}
+
+impl Info {
+    /// Half of what the server takes at once is left for queries.
+    fn batch_texts_max(&self) -> usize {
+        let share = self.max_concurrent_requests.map_or(BATCH_TEXTS_MAX, |texts| texts / CALLS_AT_ONCE / 2);
+        self.max_client_batch_size.unwrap_or(BATCH_TEXTS_MAX).min(share).clamp(1, BATCH_TEXTS_MAX)
+    }
 }
 
 impl Tei {
     pub(super) fn new(url: &str, api_key: Option<SecretString>) -> Result<Self> {
-        Ok(Self { client: wire::client()?, url: url.trim_end_matches('/').to_owned(), api_key })
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { client: wire::client()?, url, api_key, batch_texts_max: AtomicUsize::new(BATCH_TEXTS_MAX) })
     }
 }
 
@@ -51,6 +70,7 @@ impl Embedder for Tei {
     async fn model(&self) -> Result<Model, EmbedError> {
         let request = self.client.get(format!("{}/info", self.url)).timeout(wire::PROBE_DEADLINE);
         let info: Info = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
+        self.batch_texts_max.store(info.batch_texts_max(), Ordering::Relaxed);
         Ok(Model { provider: "tei", name: info.model_id })
     }
 
@@ -60,6 +80,35 @@ impl Embedder for Tei {
     }
 
     fn batch_texts_max(&self) -> usize {
-        BATCH_TEXTS_MAX
+        self.batch_texts_max.load(Ordering::Relaxed)
+    }
+
+    fn calls_at_once(&self) -> usize {
+        CALLS_AT_ONCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_larger_than_the_server_takes() {
+        for (batch, concurrent, expected) in [
+            (None, None, 32),
+            (Some(32), Some(512), 32),
+            (Some(8), Some(512), 8),
+            (Some(32), Some(40), 10),
+            (Some(500), Some(5_000), 32),
+            (Some(32), Some(2), 1),
+            (Some(0), Some(0), 1),
+        ] {
+            let info = Info {
+                model_id: String::new(),
+                max_client_batch_size: batch,
+                max_concurrent_requests: concurrent,
+            };
+            assert_eq!(info.batch_texts_max(), expected, "{batch:?} {concurrent:?}");
+        }
     }
 }

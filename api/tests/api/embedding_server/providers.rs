@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Server;
-use crate::support::{Database, KEY, Process, USER, client, eventually, free_port};
+use crate::support::{App, Database, KEY, Process, USER, client, eventually, free_port};
 
 /// Stores a note, and finds it by its meaning.
 async fn found_by_meaning(variables: &[(&str, &str)]) -> Value {
@@ -90,4 +90,23 @@ async fn whatever_the_way_to_the_model_no_text_is_cut_off() {
         assert!(cosine(otter, castle) < 0.99, "{provider:?}: the ends count: {}", cosine(otter, castle));
         assert!(cosine(otter, castle) > cosine(otter, short), "{provider:?}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_few_texts_is_never_given_more() {
+    let server = Server::start(&[("MAX_CLIENT_BATCH_SIZE", "3"), ("MAX_CONCURRENT_REQUESTS", "8")]).await;
+    let app = App::start_with(Provider::Tei { url: server.process.url.clone(), api_key: None }).await;
+    let note = |n| json!({"user_id": USER, "context_type": "note", "content": format!("note number {n}")});
+    let operations: Vec<Value> = (0..40).map(|n| json!({"op": "create", "context": note(n)})).collect();
+    app.post("/v1/contexts/batch", json!({"operations": operations})).await;
+    eventually("all of them", Duration::from_secs(20), async || {
+        let embedding = app.get("/v1/usage").await.body["embedding"].clone();
+        (embedding["pending"] == 0 && embedding["failed"] == 0).then_some(())
+    })
+    .await;
+    let metrics = client().get(format!("{}/metrics", server.process.url)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    // And one text to learn the dimension.
+    assert!(metrics.contains("te_embed_success 41"), "{metrics}");
+    assert!(!metrics.contains("te_request_failure{"), "{metrics}");
 }
