@@ -140,6 +140,11 @@ async fn searches_for_the_same_contexts_do_not_lock_each_other_out() {
         .collect();
     let written = app.post("/v1/contexts/batch", json!({"operations": operations})).await;
     assert_eq!(written.status, StatusCode::OK, "{:?}", written.body);
+    // The worker writes several of them at once, too, and the update below would meet it half-way.
+    eventually("all of them embedded", Duration::from_secs(20), async || {
+        (app.get("/v1/usage").await.body["embedding"]["pending"] == 0).then_some(())
+    })
+    .await;
     let mut superuser = app.database.superuser().await;
     for round in 0..20 {
         // Due to live on: less than nine tenths of their time are left.
