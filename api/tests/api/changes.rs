@@ -18,24 +18,13 @@ async fn patch(app: &App, path: &str, body: &Value) -> Answer {
     app.send(Method::PATCH, path, body.to_string()).await
 }
 
-/// The path of a new context with these fields besides the obligatory ones.
-async fn created(app: &App, fields: Value) -> String {
-    let mut body = json!({"user_id": USER, "context_type": "note", "content": {"t": "a text"}});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    let answer = app.post("/v1/contexts", body).await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
-    format!("/v1/contexts/{}", answer.id())
-}
-
 #[tokio::test]
 async fn a_put_leaves_nothing_of_what_it_does_not_say() {
     let app = quick().await;
-    let path = created(
-        &app,
-        json!({"key": "k", "metadata": {"a": 1}, "text": "given", "ttl_seconds": 1000,
-               "valid_from": "2020-01-01T00:00:00Z", "valid_to": "2999-01-01T00:00:00Z"}),
-    )
-    .await;
+    let path = app
+        .created(json!({"key": "k", "metadata": {"a": 1}, "text": "given", "ttl_seconds": 1000,
+               "valid_from": "2020-01-01T00:00:00Z", "valid_to": "2999-01-01T00:00:00Z"}))
+        .await;
     let before = app.get(&path).await.body;
     let body = json!({"user_id": USER, "context_type": "memo", "content": {"t": "another text"}});
     let replaced = put(&app, &path, &body).await;
@@ -91,7 +80,7 @@ async fn a_patch_merges_and_leaves_alone_what_it_does_not_name() {
 async fn the_text_follows_the_content_only_while_nobody_gave_one() {
     let app = quick().await;
     // Their names in an order that is not the database's.
-    let path = created(&app, json!({"content": {"title": "zebra", "body": "apple", "a": 1}})).await;
+    let path = app.created(json!({"content": {"title": "zebra", "body": "apple", "a": 1}})).await;
     let text = app.get(&path).await.body["text"].clone();
     assert_eq!(text, "zebra\napple");
     let patched = patch(&app, &path, &json!({"metadata": {"a": 1}})).await;
@@ -109,7 +98,7 @@ async fn the_text_follows_the_content_only_while_nobody_gave_one() {
 #[tokio::test]
 async fn one_way_of_ending_takes_the_place_of_another() {
     let app = quick().await;
-    let path = created(&app, json!({"sliding_ttl_seconds": 100})).await;
+    let path = app.created(json!({"sliding_ttl_seconds": 100})).await;
     let first = app.get(&path).await.body["expires_at"].clone();
     let end = "2999-01-01T00:00:00Z";
     for (change, sliding, ends) in [
@@ -141,8 +130,8 @@ async fn one_way_of_ending_takes_the_place_of_another() {
 #[tokio::test]
 async fn a_change_that_makes_no_sense_is_refused_with_the_place() {
     let app = quick().await;
-    created(&app, json!({"key": "taken"})).await;
-    let path = created(&app, json!({"key": "k"})).await;
+    app.created(json!({"key": "taken"})).await;
+    let path = app.created(json!({"key": "k"})).await;
     let stranger = Uuid::new_v4();
     for (change, status, code, pointer) in [
         (json!({"user_id": stranger}), 400, "invalid_request", "/user_id"),

@@ -24,19 +24,10 @@ async fn write_if(
     answer(app.request(method, path).bearer_auth(&app.key).header(name, value).json(body)).await
 }
 
-/// The path of a new context with these fields besides the obligatory ones.
-async fn created(app: &App, fields: Value) -> String {
-    let mut body = json!({"user_id": USER, "context_type": "note", "content": {"t": "a text"}});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    let answer = app.post("/v1/contexts", body).await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
-    format!("/v1/contexts/{}", answer.id())
-}
-
 #[tokio::test]
 async fn a_write_on_condition_happens_in_that_version_only() {
     let app = quick().await;
-    let path = created(&app, json!({"key": "k"})).await;
+    let path = app.created(json!({"key": "k"})).await;
     let changed = app.send(Method::PATCH, &path, r#"{"metadata":{"a":1}}"#).await;
     assert_eq!(changed.body["version"], 2);
     let whole = |n: i32| json!({"user_id": USER, "context_type": "note", "key": "k", "content": n});
@@ -137,7 +128,7 @@ async fn increment(app: &App, path: &str, increments: i64) {
 /// So many clients read a number and write the next one on condition, each so often: no increment is lost, and each has a
 /// version of its own.
 pub(super) async fn count_up(app: &App, clients: i64, increments: i64) {
-    let path = created(app, json!({"content": {"n": 0}})).await;
+    let path = app.created(json!({"content": {"n": 0}})).await;
     let work = (0..clients).map(|_| increment(app, &path, increments));
     stream::iter(work).buffer_unordered(clients as usize).collect::<Vec<()>>().await;
     let (last, total) = (app.get(&path).await.body, clients * increments);

@@ -12,20 +12,11 @@ async fn patch(app: &App, path: &str, body: &Value) -> Answer {
     app.send(Method::PATCH, path, body.to_string()).await
 }
 
-/// The path of a new context with these fields besides the obligatory ones.
-async fn created(app: &App, fields: Value) -> String {
-    let mut body = json!({"user_id": USER, "context_type": "note", "content": {"t": "a text"}});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    let answer = app.post("/v1/contexts", body).await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
-    format!("/v1/contexts/{}", answer.id())
-}
-
 #[tokio::test]
 async fn a_change_of_anything_but_the_text_keeps_the_embedding() {
     let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_with(stub.provider()).await;
-    let path = created(&app, json!({"content": {"title": "a heron", "body": "stands still"}})).await;
+    let path = app.created(json!({"content": {"title": "a heron", "body": "stands still"}})).await;
     let id = path.rsplit('/').next().unwrap().to_owned();
     app.embedded(&id).await;
     let texts = stub.texts();
@@ -68,7 +59,7 @@ async fn a_given_embedding_counts_at_once_until_the_text_changes() {
     let texts = stub.texts();
     let mut vector = vec![0.0; DIMENSIONS];
     vector[3] = -2.0;
-    let path = created(&app, json!({"embedding": vector})).await;
+    let path = app.created(json!({"embedding": vector})).await;
     let id = path.rsplit('/').next().unwrap().to_owned();
     let given = |(found, score): (String, f64)| found == id && score > 0.999;
     let context = app.get(&path).await.body;
@@ -102,7 +93,7 @@ async fn an_embedding_of_no_use_is_refused() {
     away.stop().await;
     let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
     app.embedded(&app.note("the first one makes the space").await.id()).await;
-    let path = created(&app, json!({})).await;
+    let path = app.created(json!({})).await;
     let of = |number: &str, count: usize| format!("[{}]", vec![number; count].join(","));
     for (embedding, status, code, pointer) in [
         (of("1", DIMENSIONS - 1), 422, "invalid_vector", Some("/embedding")),

@@ -154,6 +154,15 @@ impl App {
         .await
     }
 
+    /// The path of a new context with these fields besides the obligatory ones.
+    pub async fn created(&self, fields: Value) -> String {
+        let mut body = json!({"user_id": super::USER, "context_type": "note", "content": {"t": "a text"}});
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("fields").clone());
+        let answer = self.post("/v1/contexts", body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
+        format!("/v1/contexts/{}", answer.id())
+    }
+
     pub async fn search(&self, body: Value) -> Answer {
         let answer = self.post("/v1/contexts/search", body).await;
         assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
