@@ -74,19 +74,23 @@ const CLAIM: &str = "
     order by claimed.id, k.chunk_no";
 
 /// Marks what is still of the version that was read, and keeps the embeddings of just that. What the chunks carry along is
-/// taken from the context as it is once it is locked: it may have changed since this statement began.
+/// taken from the context as it is once it is locked: it may have changed since this statement began. Locked in the order of
+/// the ids, as by every write: in any other, a batch of a client and this would wait for each other.
 ///
 /// $1 tenant, $2 space, $3 contexts, $4 versions, $5 chunk numbers, $6 vectors
 const SAVE: &str = "
     with v as (
         select * from unnest($3::uuid[], $4::bigint[], $5::integer[], $6::halfvec[])
             as v (context_id, version, chunk_no, embedding)
+    ), locked as materialized (
+        select c.id from contexts c join (select distinct context_id, version from v) d on d.context_id = c.id
+        where c.tenant_id = $1 and c.text_version = d.version and c.is_active and c.embedding_status = 'pending'
+        order by c.id
+        for no key update of c
     ), done as (
         update contexts c
         set embedding_status = 'ready', embedding_error = null
-        from (select distinct context_id, version from v) d
-        where c.tenant_id = $1 and c.id = d.context_id and c.text_version = d.version
-          and c.is_active and c.embedding_status = 'pending'
+        from locked where c.tenant_id = $1 and c.id = locked.id
         returning c.id, c.text_version as version, c.user_id, c.context_type, c.expires_at, c.valid_from, c.valid_to
     ), kept as (
         insert into chunk_embeddings (tenant_id, space_id, context_id, version, chunk_no, user_id, context_type,
@@ -205,11 +209,16 @@ impl Store {
             contexts.iter().map(|(id, version)| (id.0, *version)).unzip();
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query(
-            "update contexts c
+            "with locked as materialized (
+                 select c.id from contexts c
+                 join unnest($2::uuid[], $5::bigint[]) as claimed (id, version) on claimed.id = c.id
+                 where c.tenant_id = $1 and c.text_version = claimed.version and c.embedding_status = 'pending'
+                 order by c.id
+                 for no key update of c
+             )
+             update contexts c
              set embedding_due_at = now() + make_interval(secs => $3), embedding_error = $4
-             from unnest($2::uuid[], $5::bigint[]) as claimed (id, version)
-             where c.tenant_id = $1 and c.id = claimed.id and c.text_version = claimed.version
-               and c.embedding_status = 'pending'",
+             from locked where c.tenant_id = $1 and c.id = locked.id",
         )
         .bind(tenant.0)
         .bind(ids)
