@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn space(model: &str) -> SpaceInfo {
-        SpaceInfo { id: 1, provider: "tei".into(), model: model.into(), dims: 1 }
+        SpaceInfo { id: 1, provider: "tei".into(), model: model.into(), dims: 1, tokens_max: None }
     }
 
     #[test]

@@ -149,6 +149,9 @@ pub struct SpaceInfo {
     pub provider: String,
     pub model: String,
     pub dims: i32,
+    /// Tokens of one text that the model reads; null when its provider does not tell.
+    #[schema(required)]
+    pub tokens_max: Option<i32>,
 }
 
 /// What a search answers.

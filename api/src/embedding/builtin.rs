@@ -43,7 +43,7 @@ impl Embedder for Builtin {
     }
 
     async fn model(&self) -> Result<Model, EmbedError> {
-        Ok(Model { provider: "builtin", name: embedder::MODEL_ID.to_owned() })
+        Ok(Model { provider: "builtin", name: embedder::MODEL_ID.to_owned(), tokens_max: None })
     }
 
     async fn probe(&self) -> Result<(), EmbedError> {

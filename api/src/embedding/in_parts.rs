@@ -109,7 +109,7 @@ mod tests {
         }
 
         async fn model(&self) -> Result<Model, EmbedError> {
-            Ok(Model { provider: "words", name: "words".to_owned() })
+            Ok(Model { provider: "words", name: "words".to_owned(), tokens_max: None })
         }
 
         async fn probe(&self) -> Result<(), EmbedError> {

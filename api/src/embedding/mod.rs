@@ -35,6 +35,8 @@ pub struct Model {
     /// `builtin`, `tei` or `openai`.
     pub provider: &'static str,
     pub name: String,
+    /// Tokens of one text that it reads, where the provider tells.
+    pub tokens_max: Option<i32>,
 }
 
 /// Why there is no embedding.

@@ -63,7 +63,7 @@ impl Embedder for OpenAi {
     }
 
     async fn model(&self) -> Result<Model, EmbedError> {
-        Ok(Model { provider: "openai", name: self.model.clone() })
+        Ok(Model { provider: "openai", name: self.model.clone(), tokens_max: None })
     }
 
     async fn probe(&self) -> Result<(), EmbedError> {

@@ -71,7 +71,7 @@ impl Embedder for Tei {
         let request = self.client.get(format!("{}/info", self.url)).timeout(wire::PROBE_DEADLINE);
         let info: Info = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
         self.batch_texts_max.store(info.batch_texts_max(), Ordering::Relaxed);
-        Ok(Model { provider: "tei", name: info.model_id })
+        Ok(Model { provider: "tei", name: info.model_id, tokens_max: None })
     }
 
     async fn probe(&self) -> Result<(), EmbedError> {

@@ -102,7 +102,7 @@ impl Service {
                 self.look_at_provider().await;
                 return Ok(None);
             };
-            self.store.create_first_space(model.provider, &model.name, dims).await?;
+            self.store.create_first_space(model.provider, &model.name, dims, model.tokens_max).await?;
             let Some(space) = self.active_space().await? else { return Ok(None) };
             space
         };
