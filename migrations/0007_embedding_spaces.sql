@@ -1,3 +1,5 @@
+-- Needs the role `context_indexer` and the schema `embedding_partitions`: let a superuser run init-db/ again before.
+--
 -- Embedding spaces side by side: a new model is filled in beside the one that search reads, and takes its place in one
 -- step. The one that it replaces stays, is written to, and may come back.
 
@@ -18,18 +20,17 @@ alter table embedding_spaces
     -- The survey: goes through all contexts by tenant and id, and queues those that lack their embedding. Where it is:
     add column surveyed_tenant uuid,
     add column surveyed_context uuid,
-    -- What it has seen, and what there was to see when it began.
     add column contexts_seen bigint not null default 0,
-    add column contexts_total bigint,
     add column is_surveyed boolean not null default false,
-    -- Since when the space has had everything that was there when it was made.
-    add column complete_at timestamptz;
+    -- Since when the space has had everything that was there when it was made, and since when the index of it.
+    add column complete_at timestamptz,
+    add column indexed_at timestamptz;
 update embedding_spaces
-set activated_at = created_at, is_surveyed = true, complete_at = created_at
+set activated_at = created_at, is_surveyed = true, complete_at = created_at, indexed_at = created_at
 where status = 'active';
--- Of the rest the service may change nothing by itself: statuses change by the functions below.
-grant update (contexts_per_second, next_claim_at, is_paused, surveyed_tenant, surveyed_context, contexts_seen, contexts_total,
-              is_surveyed, complete_at)
+-- The service changes nothing else by itself: statuses change by the functions below.
+grant update (contexts_per_second, next_claim_at, is_paused, surveyed_tenant, surveyed_context, contexts_seen, is_surveyed,
+              complete_at, indexed_at)
     on embedding_spaces to context_app;
 
 -- What a space lacks, but for the active one, of which `contexts.embedding_status` says it. Written in the same statement as
@@ -95,7 +96,7 @@ create function embedding_work_of(of_space integer, out backfill bigint, out fre
         from public.embedding_work w where w.space_id = of_space
     $$;
 
--- Makes a space with its partition and index; answers null when there is one of this model already, or, of the first one,
+-- Makes a space with its partition; answers null when there is one of this model already, or, of the first one,
 -- any that is active. Waits for the writes under way: whoever comes after them sees the space and queues work for it, and
 -- the survey sees what they wrote.
 create function create_embedding_space(new_provider text, new_model text, new_dims integer, new_tokens_max integer,
@@ -105,41 +106,49 @@ create function create_embedding_space(new_provider text, new_model text, new_di
     declare
         space integer;
         partition_name text;
+        index_now boolean;
         value_type text := (select format_type(typbasetype, null) from pg_catalog.pg_type
                             where oid = 'public.embedding_value'::regtype);
     begin
         perform pg_advisory_xact_lock(hashtext('context-api embedding_spaces'));
         if (is_first and exists (select from public.embedding_spaces where status = 'active'))
            or exists (select from public.embedding_spaces s
-                      where s.provider = new_provider and s.model = new_model and s.dims = new_dims) then
+                      where s.provider = new_provider and s.model = new_model) then
             return null;
         end if;
         -- In the order in which a write takes them: the other way round each would wait for the other.
         lock table public.contexts in share row exclusive mode;
         lock table public.chunks in share row exclusive mode;
-        insert into public.embedding_spaces (provider, model, dims, tokens_max, status, activated_at, is_surveyed, complete_at)
+        -- A space that is filled in one go gets its index when it is full, which takes a fifth of the time. The first one, and
+        -- the engine in process, where a build would keep everybody waiting, have it from the beginning.
+        index_now := is_first or value_type = 'vector';
+        insert into public.embedding_spaces (provider, model, dims, tokens_max, status, activated_at, is_surveyed, complete_at,
+                                             indexed_at)
         values (new_provider, new_model, new_dims, new_tokens_max,
                 case when is_first then 'active' else 'building' end,
-                case when is_first then now() end, is_first, case when is_first then now() end)
+                case when is_first then now() end, is_first, case when is_first then now() end,
+                case when index_now then now() end)
         returning id into space;
         partition_name := 'chunk_embeddings_' || space;
         -- Made apart and attached, because that does not keep searches waiting.
-        execute format('create table public.%I (like public.chunk_embeddings including defaults including constraints)',
-                       partition_name);
-        execute format('alter table public.%I add check (space_id = %s), add check (vector_dims(embedding) = %s)',
+        execute format('create table embedding_partitions.%I
+                            (like public.chunk_embeddings including defaults including constraints)', partition_name);
+        execute format('alter table embedding_partitions.%I add check (space_id = %s), add check (vector_dims(embedding) = %s)',
                        partition_name, space, new_dims);
-        if value_type = 'vector' and new_dims > 2000 then
-            -- Too wide for a page, and beyond what pgvector indexes: search compares all.
-            execute format('alter table public.%I alter column embedding set storage external', partition_name);
-        else
-            execute format('alter table public.%I alter column embedding set storage plain', partition_name);
-            -- Embeddings have length one, so the inner product orders as the cosine does, and costs less. From the
-            -- beginning: the service does not own the table, and a build that is not `concurrently` would stop all writes.
-            execute format('create index on public.%I using hnsw ((embedding::%s(%s)) %s_ip_ops)',
-                           partition_name, value_type, new_dims, value_type);
+        -- What does not fit on a page: pgvector does not index it either, search compares all.
+        execute format('alter table embedding_partitions.%I alter column embedding set storage %s',
+                       partition_name, case when value_type = 'vector' and new_dims > 2000 then 'external' else 'plain' end);
+        if index_now and not (value_type = 'vector' and new_dims > 2000) then
+            -- Embeddings have length one, so the inner product orders as the cosine does, and costs less.
+            execute format('create index %I on embedding_partitions.%I using hnsw ((embedding::%s(%s)) %s_ip_ops)',
+                           partition_name || '_hnsw', partition_name, value_type, new_dims, value_type);
         end if;
-        execute format('alter table public.chunk_embeddings attach partition public.%I for values in (%s)',
+        execute format('alter table public.chunk_embeddings attach partition embedding_partitions.%I for values in (%s)',
                        partition_name, space);
+        -- Whoever owns it may index it, and sees nothing of it.
+        execute format('alter table embedding_partitions.%I enable row level security, force row level security',
+                       partition_name);
+        execute format('alter table embedding_partitions.%I owner to context_indexer', partition_name);
         return space;
     end
     $$;
@@ -162,12 +171,11 @@ create function activate_embedding_space(new_space integer) returns boolean
             return false;
         end if;
         update public.embedding_spaces
-        set status = 'standby', surveyed_tenant = null, surveyed_context = null, contexts_seen = 0, contexts_total = null,
-            is_surveyed = false
+        set status = 'standby', surveyed_tenant = null, surveyed_context = null, contexts_seen = 0, is_surveyed = false
         where status = 'active';
         update public.embedding_spaces
         set status = 'active', activated_at = clock_timestamp(), surveyed_tenant = null, surveyed_context = null,
-            contexts_seen = 0, contexts_total = null, is_surveyed = false, is_paused = false
+            contexts_seen = 0, is_surveyed = false, is_paused = false
         where id = new_space;
         return true;
     end
@@ -200,7 +208,9 @@ create function drop_retired_embedding_space() returns integer
         where status = 'retired' and retired_at < now() - interval '10 s' order by id limit 1;
         if space is not null then
             lock table public.contexts in row share mode;
-            execute format('drop table public.%I', 'chunk_embeddings_' || space);
+            -- Those of earlier versions are beside their parent.
+            execute format('drop table %s', coalesce(to_regclass('embedding_partitions.chunk_embeddings_' || space),
+                                                     to_regclass('public.chunk_embeddings_' || space)));
             delete from public.embedding_spaces where id = space;
         end if;
         return space;

@@ -38,6 +38,8 @@ pub enum Code {
     OperationNotFound,
     /// No such API key in this key's tenant.
     ApiKeyNotFound,
+    /// No such embedding space.
+    EmbeddingSpaceNotFound,
     /// No such route.
     RouteNotFound,
     /// The route exists, but not with this method.
@@ -48,6 +50,10 @@ pub enum Code {
     TenantExists,
     /// The operation is not in a state in which this could be done.
     OperationConflict,
+    /// The embedding space is not in a state in which this could be done, or there is one of this model already.
+    EmbeddingSpaceConflict,
+    /// The embedding space lacks something that the active one has.
+    EmbeddingSpaceIncomplete,
     /// A request with this `Idempotency-Key` is under way.
     IdempotencyKeyInFlight,
     /// The `Idempotency-Key` belongs to another request.
@@ -64,6 +70,8 @@ pub enum Code {
     InvalidVector,
     /// A vector came before there was any embedding space that it could be of.
     NoEmbeddingSpace,
+    /// The embedding provider, without which this cannot be done, is away.
+    EmbeddingProviderUnavailable,
     /// The database cannot be reached.
     DatabaseUnavailable,
     /// Another write was in the way for too long.

@@ -92,7 +92,14 @@ fn describe() {
     describe_counter!("chunks_embedded_total", "Chunks that were embedded.");
     describe_counter!("embedding_failures_total", "Failed calls of the embedding provider, by kind.");
     describe_histogram!("embedding_batch_duration_seconds", "Time of one call of the embedding provider.");
-    describe_gauge!("embedding_provider_up", "1 when the embedding provider answered last time, else 0.");
+    describe_gauge!(
+        "embedding_provider_up",
+        "1 when every configured embedding provider answered last time, else 0."
+    );
+    describe_gauge!(
+        "embedding_space_contexts",
+        "Contexts that an embedding space beside the active one lacks, by space and kind."
+    );
     describe_counter!("cache_remote_failures_total", "Calls that Redis did not answer.");
     describe_gauge!("database_connections", "Open connections.");
     describe_gauge!("database_connections_idle", "Open connections that nobody uses.");

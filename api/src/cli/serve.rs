@@ -28,7 +28,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let first_key = first_key(&service).await?;
     let watcher = tokio::spawn({
         let service = service.clone();
-        async move { service.watch_provider().await }
+        async move { service.watch_providers().await }
     });
     let (stop, stopped) = watch::channel(false);
     if service.store().is_embedded() {
@@ -37,6 +37,8 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let worker = config.worker_inline.then(|| {
         tokio::spawn(worker::remove_outdated(service.clone(), config.retention, stopped.clone()));
         tokio::spawn(worker::operations(service.clone(), stopped.clone()));
+        tokio::spawn(worker::survey(service.clone(), stopped.clone()));
+        tokio::spawn(worker::index(service.clone(), stopped.clone()));
         tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
         tokio::spawn(worker::embed(service.clone(), stopped))
     });

@@ -52,8 +52,9 @@ pub(super) async fn open_store(database: &Database) -> Result<Store> {
 /// The service on an open database.
 pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let cache = Cache::new(config.redis.as_ref())?;
-    let embedder = embedding::connect(&config.provider)?;
-    Ok(Service::new(store, cache, embedder))
+    let providers = std::iter::once(&config.provider).chain(&config.next_provider);
+    let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
+    Ok(Service::new(store, cache, embedders))
 }
 
 /// The signals that ask the process to stop.

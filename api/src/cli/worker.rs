@@ -21,7 +21,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let service = start::assemble(&config, store)?;
     let watcher = tokio::spawn({
         let service = service.clone();
-        async move { service.watch_provider().await }
+        async move { service.watch_providers().await }
     });
     if let Some(address) = config.metrics {
         let listener = std::net::TcpListener::bind(address).map_err(|error| {
@@ -32,6 +32,8 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(worker::remove_outdated(service.clone(), config.retention, stopped.clone()));
     tokio::spawn(worker::operations(service.clone(), stopped.clone()));
+    tokio::spawn(worker::survey(service.clone(), stopped.clone()));
+    tokio::spawn(worker::index(service.clone(), stopped.clone()));
     tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
     let running = tokio::spawn(worker::embed(service.clone(), stopped));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "worker ready");

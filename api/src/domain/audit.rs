@@ -36,6 +36,14 @@ pub enum Action {
     RevokeApiKey,
     #[strum(serialize = "tenant.create")]
     CreateTenant,
+    #[strum(serialize = "embedding_space.create")]
+    CreateEmbeddingSpace,
+    #[strum(serialize = "embedding_space.change")]
+    ChangeEmbeddingSpace,
+    #[strum(serialize = "embedding_space.activate")]
+    ActivateEmbeddingSpace,
+    #[strum(serialize = "embedding_space.delete")]
+    DeleteEmbeddingSpace,
 }
 
 impl Action {
@@ -57,10 +65,10 @@ pub struct AuditEntry {
     #[schema(required)]
     pub request_id: Option<String>,
     /// `context.create`, `context.update`, `context.delete`, `context.purge`, `context.restore`, `user.erase`,
-    /// `operation.cancel`, `operation.retry`, `api_key.create`, `api_key.rotate`, `api_key.revoke`, `tenant.create`; more
-    /// may come.
+    /// `operation.cancel`, `operation.retry`, `api_key.create`, `api_key.rotate`, `api_key.revoke`, `tenant.create`,
+    /// `embedding_space.create`, `embedding_space.change`, `embedding_space.activate`, `embedding_space.delete`; more may come.
     pub action: String,
-    /// The id of the context, user, operation, key or tenant.
+    /// The id of the context, user, operation, key or tenant; an embedding space's number as a UUID.
     pub target_id: Uuid,
     /// The version of the context that came of it.
     #[schema(required)]

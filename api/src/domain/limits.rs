@@ -39,6 +39,10 @@ pub const SEARCH_LIMIT_MAX: u32 = 100;
 pub const SEARCH_LIMIT_DEFAULT: u32 = 10;
 /// Bytes of a search query.
 pub const QUERY_BYTES_MAX: usize = 8 * 1024;
+/// Queries of one comparison of two embedding spaces.
+pub const COMPARED_QUERIES_MAX: usize = 50;
+/// Contexts a second of a backfill with a pace.
+pub const BACKFILL_PACE_MAX: i32 = 100_000;
 /// `context_types` in one search.
 pub const CONTEXT_TYPES_MAX: usize = 20;
 /// Dimensions of a vector: what pgvector can index as `halfvec`.

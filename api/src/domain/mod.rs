@@ -22,6 +22,7 @@ mod patch;
 mod precondition;
 mod retention;
 mod search;
+mod space;
 mod tenant;
 mod transfer;
 mod usage;
@@ -48,7 +49,11 @@ pub use patch::ContextPatch;
 pub use precondition::Precondition;
 pub use retention::Retention;
 pub use search::{
-    Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest, SearchResponse, SpaceInfo, rrf_score,
+    Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest, SearchResponse, rrf_score,
+};
+pub use space::{
+    Backfill, BackfillChange, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, EmbeddingSpace,
+    Space, SpaceFailure, SpaceInfo, SpaceStatus, SpaceWork, Survey,
 };
 pub use tenant::{Tenant, TenantName};
 pub use transfer::{ExportLine, ImportCounts, ImportLine, ImportReport, Imported, Origin, derived_id};

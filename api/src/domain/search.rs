@@ -5,7 +5,7 @@ use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
 use super::{
-    Context, ContextType, UserId, Vector,
+    Context, ContextType, SpaceInfo, UserId, Vector,
     limits::{CONTEXT_TYPES_MAX, QUERY_BYTES_MAX, SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX},
 };
 use crate::error::{Error, Result};
@@ -140,18 +140,6 @@ pub struct Hit {
     /// within one answer only.
     pub score: f64,
     pub chunk: HitChunk,
-}
-
-/// The embedding space that answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct SpaceInfo {
-    pub id: i32,
-    pub provider: String,
-    pub model: String,
-    pub dims: i32,
-    /// Tokens of one text that the model reads; null when its provider does not tell.
-    #[schema(required)]
-    pub tokens_max: Option<i32>,
 }
 
 /// What a search answers.

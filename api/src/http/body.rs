@@ -8,13 +8,18 @@ use actix_web::{
     http::header,
     web::{self, Bytes},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::problem::Problem;
 use crate::{
     domain::{Fingerprint, IdempotentRequest, from_json, limits::BODY_BYTES_MAX},
     error::{Code, Error, Result},
 };
+
+/// A body without any field.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 type Extracting<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 

@@ -17,6 +17,7 @@ mod operations;
 mod problem;
 mod schemas;
 mod search;
+mod spaces;
 mod tenants;
 mod transfer;
 mod usage;
@@ -150,6 +151,15 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(api_keys::revoke_api_key)
         .service(usage::get_usage)
         .service(usage::retry_embeddings)
+        .service(spaces::create_embedding_space)
+        .service(spaces::list_embedding_spaces)
+        .service(spaces::get_embedding_space)
+        .service(spaces::change_embedding_space)
+        .service(spaces::delete_embedding_space)
+        .service(spaces::list_embedding_space_failures)
+        .service(spaces::retry_embedding_space)
+        .service(spaces::compare_embedding_space)
+        .service(spaces::activate_embedding_space)
         .service(tenants::create_tenant)
         .service(tenants::list_tenants)
         .service(audit::list_audit_log)

@@ -33,6 +33,7 @@ use crate::error::{Code, Error};
         (name = "tenants", description = "Who owns everything else. For operators."),
         (name = "audit", description = "Who did what. For keys with the scope `admin`."),
         (name = "search", description = "Finding contexts by meaning and by words."),
+        (name = "embedding-spaces", description = "Changing the embedding model while everything goes on. For operators."),
         (name = "usage", description = "How much is stored, and how far its embedding is."),
         (name = "health", description = "How the service is."),
         (name = "meta", description = "The service about itself."),

@@ -16,7 +16,7 @@ use super::{
     State,
     answers::{answer_about, page, send},
     authentication::{Admin, Caller, Read, Write},
-    body::OptionalBody,
+    body::{Nothing, OptionalBody},
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
 };
@@ -32,11 +32,6 @@ page! {
     /// Operations, newest first.
     OperationPage of Operation
 }
-
-/// A body without any field.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nothing {}
 
 /// One event of an operation.
 #[derive(utoipa::ToSchema)]

@@ -175,18 +175,24 @@ pub(super) fn status(code: Code) -> StatusCode {
         | Code::VersionNotFound
         | Code::OperationNotFound
         | Code::ApiKeyNotFound
+        | Code::EmbeddingSpaceNotFound
         | Code::RouteNotFound => StatusCode::NOT_FOUND,
-        Code::KeyConflict | Code::TenantExists | Code::OperationConflict | Code::IdempotencyKeyInFlight => {
-            StatusCode::CONFLICT
-        }
+        Code::KeyConflict
+        | Code::TenantExists
+        | Code::OperationConflict
+        | Code::EmbeddingSpaceConflict
+        | Code::EmbeddingSpaceIncomplete
+        | Code::IdempotencyKeyInFlight => StatusCode::CONFLICT,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::BodyTooLarge | Code::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::InvalidVector | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::NoEmbeddingSpace | Code::DatabaseUnavailable | Code::DatabaseBusy | Code::DeadlineExceeded => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::NoEmbeddingSpace
+        | Code::EmbeddingProviderUnavailable
+        | Code::DatabaseUnavailable
+        | Code::DatabaseBusy
+        | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -206,11 +212,14 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::VersionNotFound => "No such version",
         Code::OperationNotFound => "No such operation",
         Code::ApiKeyNotFound => "No such API key",
+        Code::EmbeddingSpaceNotFound => "No such embedding space",
         Code::RouteNotFound => "No such route",
         Code::MethodNotAllowed => "Wrong method",
         Code::KeyConflict => "The key belongs to another context",
         Code::TenantExists => "The name of the tenant is taken",
         Code::OperationConflict => "The operation is in another state",
+        Code::EmbeddingSpaceConflict => "The embedding space is in another state",
+        Code::EmbeddingSpaceIncomplete => "The embedding space lacks something",
         Code::IdempotencyKeyInFlight => "The same request is under way",
         Code::IdempotencyKeyReused => "The idempotency key belongs to another request",
         Code::PreconditionFailed => "The context has changed",
@@ -219,6 +228,7 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::UnsupportedMediaType => "Not JSON",
         Code::InvalidVector => "The vector is not usable",
         Code::NoEmbeddingSpace => "No embedding space yet",
+        Code::EmbeddingProviderUnavailable => "The embedding provider is away",
         Code::DatabaseUnavailable => "The database is away",
         Code::DatabaseBusy => "Another write is in the way",
         Code::DeadlineExceeded => "Out of time",

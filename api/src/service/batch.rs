@@ -146,7 +146,7 @@ impl Service {
             Ok(results)
         };
         let answered = once(&self.store, actor, request, answer, work).await.map(Once::answer);
-        self.pending.notify_one();
+        self.notice_pending();
         answered
     }
 }

@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Service, provider::jitter};
+use super::{Service, breaker::jitter, embed::Turn, queue::Line};
 use crate::{
-    domain::{ContextId, SpaceInfo, TenantId, Vector},
+    domain::{ContextId, Vector},
     embedding::{EmbedError, Purpose},
     error::Result,
     store::{ChunkVector, PendingContext},
@@ -36,8 +36,8 @@ struct Open {
 }
 
 /// What a worker has claimed of one tenant, and knows of it.
+#[derive(Default)]
 pub(super) struct Claims {
-    pub tenant: TenantId,
     open: HashMap<ContextId, Open>,
     /// Whether the provider has failed just before: then an answer of no use is no passing fault.
     is_probe: bool,
@@ -46,8 +46,8 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    pub(super) fn new(tenant: TenantId, is_probe: bool) -> Self {
-        Self { tenant, open: HashMap::new(), is_probe, provider_works: false }
+    pub(super) fn new(is_probe: bool) -> Self {
+        Self { is_probe, ..Self::default() }
     }
 
     /// Takes a context in; answers its chunks.
@@ -63,10 +63,14 @@ impl Claims {
         self.open.iter().map(|(id, open)| (*id, open.version)).collect()
     }
 
-    /// The vectors of the contexts of which none is missing; closes those.
-    pub(super) fn take_finished(&mut self) -> Vec<ChunkVector> {
-        let finished = self.open.extract_if(|_, open| open.missing == 0);
-        finished.flat_map(|(_, open)| open.vectors).collect()
+    /// The contexts, with their versions and vectors, of which none is missing; closes those.
+    pub(super) fn take_finished(&mut self) -> (Vec<(ContextId, i64)>, Vec<ChunkVector>) {
+        let (mut contexts, mut vectors) = (Vec::new(), Vec::new());
+        for (id, open) in self.open.extract_if(|_, open| open.missing == 0) {
+            contexts.push((id, open.version));
+            vectors.extend(open.vectors);
+        }
+        (contexts, vectors)
     }
 
     fn keep(&mut self, batch: Vec<Piece>, vectors: Vec<Vector>) {
@@ -89,14 +93,14 @@ impl Service {
     /// Embeds a batch into `claims`. The inner error is about the provider, not about a text.
     pub(super) async fn embed_batch(
         &self,
-        space: &SpaceInfo,
+        turn: &Turn<'_>,
         claims: &mut Claims,
         batch: Vec<Piece>,
     ) -> Result<Result<(), EmbedError>> {
         let mut todo = vec![batch];
         while let Some(mut batch) = todo.pop() {
             let texts = batch.iter().map(|piece| piece.text.clone()).collect();
-            let error = match self.call(space, texts).await {
+            let error = match turn.call(texts).await {
                 Ok(vectors) => {
                     claims.provider_works = true;
                     claims.keep(batch, vectors);
@@ -119,37 +123,22 @@ impl Service {
                 continue;
             }
             // It is this text, if the provider takes any other.
-            if !claims.provider_works && self.call(space, vec![HARMLESS.to_owned()]).await.is_err() {
+            if !claims.provider_works && turn.call(vec![HARMLESS.to_owned()]).await.is_err() {
                 // Its words are then about the configuration, and not the tenant's to read.
                 return Ok(Err(EmbedError::Unusable { detail: error.to_string() }));
             }
             claims.provider_works = true;
             if let Some((id, open)) = claims.open.remove_entry(&batch[0].context) {
-                self.give_up_or_put_off(claims.tenant, id, &open, &error).await?;
+                self.give_up_or_put_off(turn.line, id, &open, &error).await?;
             }
         }
         Ok(Ok(()))
     }
 
-    /// One call of the provider, whose answer has to fit the space.
-    async fn call(&self, space: &SpaceInfo, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
-        let started = std::time::Instant::now();
-        let result = self.embedder.embed(Purpose::Document, texts).await;
-        metrics::histogram!("embedding_batch_duration_seconds").record(started.elapsed().as_secs_f64());
-        let vectors = result?;
-        if let Some(vector) = vectors.iter().find(|vector| vector.dimensions() != space.dims as usize) {
-            let (found, wanted) = (vector.dimensions(), space.dims);
-            let detail = format!("the provider sent {found} dimensions for a space of {wanted}");
-            return Err(EmbedError::transient(detail));
-        }
-        self.document_breaker.close();
-        Ok(vectors)
-    }
-
     /// What becomes of a context with a text that the provider cannot do anything with.
     async fn give_up_or_put_off(
         &self,
-        tenant: TenantId,
+        line: Line,
         id: ContextId,
         open: &Open,
         error: &EmbedError,
@@ -158,12 +147,29 @@ impl Service {
         if matches!(error, EmbedError::Permanent { .. }) || attempts >= ATTEMPTS_MAX {
             metrics::counter!("embedding_failures_total", "kind" => "permanent").increment(1);
             tracing::warn!(context.id = %id, %error, "a text is given up: the provider does not take it");
-            self.store.fail_pending(tenant, id, open.version, reason).await?;
+            self.refuse(line, (id, open.version), None, reason).await?;
             self.embedded.notify_waiters();
             return Ok(());
         }
         let delay = jitter(RETRY_FIRST * (1 << open.attempts.clamp(0, ATTEMPTS_MAX)));
         tracing::warn!(context.id = %id, %error, ?delay, "a text spoils the provider's answer and is put off");
-        self.store.put_off_pending(tenant, id, open.version, delay, reason).await
+        self.refuse(line, (id, open.version), Some(delay), reason).await
+    }
+}
+
+impl Turn<'_> {
+    /// One call of the provider, whose answer has to fit the space.
+    async fn call(&self, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
+        let started = std::time::Instant::now();
+        let result = self.provider.embedder.embed(Purpose::Document, texts).await;
+        metrics::histogram!("embedding_batch_duration_seconds").record(started.elapsed().as_secs_f64());
+        let vectors = result?;
+        if let Some(vector) = vectors.iter().find(|vector| vector.dimensions() != self.space.dims as usize) {
+            let (found, wanted) = (vector.dimensions(), self.space.dims);
+            let detail = format!("the provider sent {found} dimensions for a space of {wanted}");
+            return Err(EmbedError::transient(detail));
+        }
+        self.provider.document_breaker.close();
+        Ok(vectors)
     }
 }

@@ -47,7 +47,7 @@ impl Service {
                 async |unit: &mut Unit| create(unit, actor, id, new, space.as_ref(), precondition).await;
             once(&self.store, actor, request, answer, work).await.map(Once::answer)
         };
-        self.pending.notify_one();
+        self.notice_pending();
         answered
     }
 
@@ -182,7 +182,7 @@ impl Service {
             Ok(written.map_or(current, |written| written.context))
         })
         .await?;
-        self.pending.notify_one();
+        self.notice_pending();
         Ok(changed)
     }
 
@@ -219,7 +219,11 @@ impl Service {
         if let Some(space) = self.active_space().await? {
             return Ok(Some(space));
         }
-        self.space_to_write().await?.map(Some).ok_or_else(|| {
+        let made = match self.providers().first() {
+            Some(provider) => self.create_first_space(provider).await?,
+            None => None,
+        };
+        made.map(Some).ok_or_else(|| {
             Error::new(
                 Code::NoEmbeddingSpace,
                 "There is no embedding space yet that the vector could be of: the embedding service has not answered so far.",

@@ -1,28 +1,29 @@
-//! The work behind `embedding_status`: takes what is pending, has it embedded, and writes the result down. Called in
-//! loops by any number of workers; each step may be cut off at any point and is simply done again.
+//! The embedding work: takes what waits, has it embedded, and writes the result down. Called in loops by any number of
+//! workers; each step may be cut off at any point and is simply done again.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
-    ProviderState, Service,
+    Provider, ProviderState, Service,
     batches::{Claims, Piece},
-    provider::Pass,
+    breaker::Pass,
+    provider::Unserved,
+    queue::{Line, Queue, TurnSize},
 };
 use crate::{
-    domain::{ContextId, SpaceId, SpaceInfo, TenantId},
+    domain::{Space, SpaceId, SpaceInfo, SpaceStatus, TenantId},
     embedding::{EmbedError, Purpose},
     error::Result,
-    store::{ChunkVector, PendingContext},
+    store::PendingContext,
 };
 
 /// Tenants that are looked up at once.
 const TENANTS_MAX: i32 = 100;
-/// Contexts that one turn takes from a tenant, and chunks with which it has enough, so that the next tenant's turn comes
-/// soon.
-const CONTEXTS_MAX: i64 = 32;
-const CHUNKS_MAX: i64 = 64;
+const TURN: TurnSize = TurnSize { contexts: 32, chunks: 64 };
 /// Contexts by which a provider that has failed is tried: two, because one may be the text that it cannot do anything with.
 const PROBE_CONTEXTS: i64 = 2;
+/// A backfill with a pace takes turns of about so many a second, so that it is even.
+const PACED_TURNS_PER_SECOND: i32 = 4;
 /// How long a claim lasts; it is renewed after each batch. One that has to be halved may outlast it: then another worker
 /// may embed the same rows, and the first to finish writes them.
 const CLAIM: Duration = Duration::from_secs(30);
@@ -45,43 +46,128 @@ pub(super) struct Rotation {
     last: Option<TenantId>,
 }
 
-impl Service {
-    /// How many loops keep the provider busy: while one writes down, another has its texts embedded.
-    pub fn embedding_loops(&self) -> usize {
-        self.embedder.calls_at_once()
-    }
+/// Some of what a tenant waits for, and who does it.
+pub(super) struct Turn<'a> {
+    pub provider: &'a Provider,
+    pub space: &'a SpaceInfo,
+    pub line: Line,
+}
 
-    /// One turn: embeds some of what is pending, of the tenant that comes next.
+impl Service {
+    /// One turn of a provider: embeds some of what waits for it, of the tenant that comes next. What search reads comes
+    /// before what other spaces lack.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn embed_pending(&self) -> Result<Round> {
-        let Some(tenant) = self.next_tenant().await? else { return Ok(Round::Idle) };
-        let Some(space) = self.space_to_write().await? else { return Ok(Round::Blocked) };
-        let (is_probe, contexts_max) = match self.document_breaker.pass() {
-            Pass::Free => (false, CONTEXTS_MAX),
-            Pass::Probe => (true, PROBE_CONTEXTS),
+    pub async fn embed_pending(&self, provider: &Arc<Provider>) -> Result<Round> {
+        let ProviderState::Up(model) = provider.state() else { return Ok(Round::Blocked) };
+        let spaces = self.spaces().await?;
+        let is_mine = |space: &&Space| {
+            space.info.provider == model.provider
+                && space.info.model == model.name
+                && space.status != SpaceStatus::Retired
+        };
+        let Some(space) = spaces.iter().find(is_mine) else { return self.without_space(provider).await };
+        if space.status == SpaceStatus::Active {
+            let round = self.take_turn(provider, space, Queue::Contexts, TURN.contexts).await?;
+            if round != Round::Idle {
+                return Ok(round);
+            }
+        }
+        let (contexts, fresh_only) = match space.contexts_per_second {
+            _ if space.is_paused => (TURN.contexts, true),
+            None => (TURN.contexts, false),
+            Some(pace) => {
+                let contexts = (pace / PACED_TURNS_PER_SECOND).clamp(1, TURN.contexts as i32);
+                let is_due = self.store.take_turn(SpaceId(space.info.id), contexts).await?;
+                if is_due { (i64::from(contexts), false) } else { (TURN.contexts, true) }
+            }
+        };
+        self.take_turn(provider, space, Queue::Work { fresh_only }, contexts).await
+    }
+
+    /// The first provider makes the first space as soon as there is something for it.
+    async fn without_space(&self, provider: &Arc<Provider>) -> Result<Round> {
+        if let Some(active) = self.active_space().await? {
+            if self.provider_of(&active).is_err_and(|unserved| unserved == Unserved::OtherModels) {
+                tracing::error!(
+                    active.provider,
+                    active.model,
+                    "no configured embedding model is the active space's; nothing is embedded until one is"
+                );
+                return Ok(Round::Blocked);
+            }
+            return Ok(Round::Idle);
+        }
+        let is_first = self.providers().first().is_some_and(|first| Arc::ptr_eq(first, provider));
+        if !is_first || self.store.tenants_with_pending(None, 1).await?.is_empty() {
+            return Ok(Round::Idle);
+        }
+        let made = self.create_first_space(provider).await?;
+        Ok(if made.is_some() { Round::Worked } else { Round::Blocked })
+    }
+
+    /// None while the provider is away.
+    pub(super) async fn create_first_space(&self, provider: &Provider) -> Result<Option<SpaceInfo>> {
+        let ProviderState::Up(model) = provider.state() else { return Ok(None) };
+        let Some(dims) = self.learn_dimension(provider).await else { return Ok(None) };
+        self.store.create_first_space(model.provider, &model.name, dims, model.tokens_max).await?;
+        self.active_space().await
+    }
+
+    /// The dimension is a property of what comes back, not of any configuration.
+    pub(super) async fn learn_dimension(&self, provider: &Provider) -> Option<i32> {
+        let probe = provider.embedder.embed(Purpose::Document, vec!["dimension".to_owned()]).await;
+        let dims = probe.ok().and_then(|vectors| vectors.first().map(|vector| vector.dimensions()));
+        if dims.is_none() {
+            provider.look().await;
+        }
+        dims.and_then(|dims| i32::try_from(dims).ok())
+    }
+
+    async fn take_turn(
+        &self,
+        provider: &Provider,
+        space: &Space,
+        queue: Queue,
+        contexts_max: i64,
+    ) -> Result<Round> {
+        let (space, id) = (&space.info, SpaceId(space.info.id));
+        let Some(tenant) = self.next_tenant(provider, id, queue).await? else { return Ok(Round::Idle) };
+        let (is_probe, contexts) = match provider.document_breaker.pass() {
+            Pass::Free => (false, contexts_max),
+            Pass::Probe => (true, PROBE_CONTEXTS.min(contexts_max)),
             Pass::Refused => return Ok(Round::Blocked),
         };
-        let claimed = self.store.claim_pending(tenant, contexts_max, CHUNKS_MAX, CLAIM).await?;
-        let mut claims = Claims::new(tenant, is_probe);
-        let pieces = self.open(&mut claims, claimed).await?;
-        if let Err(error) = self.embed_claimed(&space, &mut claims, pieces).await? {
+        let turn = Turn { provider, space, line: Line { space: id, queue, tenant } };
+        let claimed = self.claim_from_queue(turn.line, TurnSize { contexts, ..TURN }, CLAIM).await?;
+        let mut claims = Claims::new(is_probe);
+        let pieces = self.open(&turn, &mut claims, claimed).await?;
+        if let Err(error) = self.embed_claimed(&turn, &mut claims, pieces).await? {
             // Not about a text: the others' turn would end the same.
-            self.postpone_all(&claims, &error).await?;
-            self.look_at_provider().await;
+            self.postpone_all(&turn, &claims, &error).await?;
+            provider.look().await;
             return Ok(Round::Blocked);
         }
         Ok(Round::Worked)
     }
 
     /// Those with work, in the order of their ids, round and round.
-    async fn next_tenant(&self) -> Result<Option<TenantId>> {
-        let mut rotation = self.rotation.lock().await;
+    async fn next_tenant(
+        &self,
+        provider: &Provider,
+        space: SpaceId,
+        queue: Queue,
+    ) -> Result<Option<TenantId>> {
+        let rotation = match queue {
+            Queue::Contexts => &provider.pending_rotation,
+            Queue::Work { .. } => &provider.work_rotation,
+        };
+        let mut rotation = rotation.lock().await;
         if rotation.waiting.is_empty() {
-            let mut tenants = self.store.tenants_with_pending(rotation.last, TENANTS_MAX).await?;
+            let mut tenants = self.tenants_in_queue(space, queue, rotation.last, TENANTS_MAX).await?;
             if tenants.is_empty() && rotation.last.is_some() {
-                tenants = self.store.tenants_with_pending(None, TENANTS_MAX).await?;
+                tenants = self.tenants_in_queue(space, queue, None, TENANTS_MAX).await?;
             }
             rotation.waiting = tenants.into();
         }
@@ -89,44 +175,19 @@ impl Service {
         Ok(rotation.last)
     }
 
-    /// The space of the provider's model: the active one, or the first one, made now. None while the provider is away
-    /// or its model is another than that of the active space.
-    pub(super) async fn space_to_write(&self) -> Result<Option<SpaceInfo>> {
-        let ProviderState::Up(model) = self.provider_state() else { return Ok(None) };
-        let space = if let Some(space) = self.active_space().await? {
-            space
-        } else {
-            // The dimension is a property of what comes back, not of any configuration.
-            let probe = self.embedder.embed(Purpose::Document, vec!["dimension".to_owned()]).await;
-            let Some(dims) = probe.ok().and_then(|vectors| vectors.first().map(|v| v.dimensions())) else {
-                self.look_at_provider().await;
-                return Ok(None);
-            };
-            self.store.create_first_space(model.provider, &model.name, dims, model.tokens_max).await?;
-            let Some(space) = self.active_space().await? else { return Ok(None) };
-            space
-        };
-        if space.provider == model.provider && space.model == model.name {
-            Ok(Some(space))
-        } else {
-            tracing::error!(
-                space.provider,
-                space.model,
-                model.provider,
-                model.name,
-                "the configured embedding model is not the active space's; nothing is embedded until it is"
-            );
-            Ok(None)
-        }
-    }
-
-    async fn open(&self, claims: &mut Claims, claimed: Vec<PendingContext>) -> Result<Vec<Piece>> {
-        // Written again in the very moment of the claim: due at once, in their new version.
-        let (raced, claimed): (Vec<_>, Vec<_>) =
-            claimed.into_iter().partition(|context| context.chunks.is_empty());
-        if !raced.is_empty() {
-            let raced: Vec<_> = raced.iter().map(|context| (context.id, context.version)).collect();
-            self.store.postpone_pending(claims.tenant, &raced, Duration::ZERO, None).await?;
+    async fn open(
+        &self,
+        turn: &Turn<'_>,
+        claims: &mut Claims,
+        mut claimed: Vec<PendingContext>,
+    ) -> Result<Vec<Piece>> {
+        if turn.line.queue == Queue::Contexts {
+            // Written again in the very moment of the claim: due at once, in their new version.
+            let raced: Vec<_> = claimed
+                .extract_if(.., |context| context.chunks.is_empty())
+                .map(|context| (context.id, context.version))
+                .collect();
+            self.postpone(turn.line, &raced, Duration::ZERO, None).await?;
         }
         Ok(claimed.into_iter().flat_map(|context| claims.add(context)).collect())
     }
@@ -134,45 +195,48 @@ impl Service {
     /// The inner error is about the provider, not about a text.
     async fn embed_claimed(
         &self,
-        space: &SpaceInfo,
+        turn: &Turn<'_>,
         claims: &mut Claims,
         pieces: Vec<Piece>,
     ) -> Result<Result<(), EmbedError>> {
         let mut pieces = pieces.into_iter().peekable();
+        // Those that lack nothing.
+        self.save_finished(turn, claims).await?;
         while pieces.peek().is_some() {
-            let batch: Vec<Piece> = pieces.by_ref().take(self.embedder.batch_texts_max()).collect();
-            let outcome = self.embed_batch(space, claims, batch).await?;
-            self.save_finished(space, claims).await?;
+            let batch: Vec<Piece> = pieces.by_ref().take(turn.provider.embedder.batch_texts_max()).collect();
+            let outcome = self.embed_batch(turn, claims, batch).await?;
+            self.save_finished(turn, claims).await?;
             if outcome.is_err() {
                 return Ok(outcome);
             }
-            let waiting = claims.waiting();
-            if !waiting.is_empty() {
-                self.store.postpone_pending(claims.tenant, &waiting, CLAIM, None).await?;
-            }
+            self.postpone(turn.line, &claims.waiting(), CLAIM, None).await?;
         }
         Ok(Ok(()))
     }
 
     /// Puts what is claimed back, for a moment: the breaker keeps the provider from being asked in vain, so that all of it is
     /// embedded at once when it is back.
-    async fn postpone_all(&self, claims: &Claims, error: &EmbedError) -> Result<()> {
-        let waiting: Vec<(ContextId, i64)> = claims.waiting();
-        let delay = self.document_breaker.open(error.retry_after());
+    async fn postpone_all(&self, turn: &Turn<'_>, claims: &Claims, error: &EmbedError) -> Result<()> {
+        let waiting = claims.waiting();
+        let delay = turn.provider.document_breaker.open(error.retry_after());
         tracing::warn!(%error, contexts = waiting.len(), ?delay, "embedding failed and will be tried again");
         metrics::counter!("embedding_failures_total", "kind" => "transient").increment(1);
-        self.store.postpone_pending(claims.tenant, &waiting, delay, Some(error.public_reason())).await
+        self.postpone(turn.line, &waiting, delay, Some(error.public_reason())).await
     }
 
     /// Writes the contexts of which all chunks are embedded.
-    async fn save_finished(&self, space: &SpaceInfo, claims: &mut Claims) -> Result<()> {
-        let vectors: Vec<ChunkVector> = claims.take_finished();
-        if vectors.is_empty() {
+    async fn save_finished(&self, turn: &Turn<'_>, claims: &mut Claims) -> Result<()> {
+        let (contexts, vectors) = claims.take_finished();
+        if contexts.is_empty() {
             return Ok(());
         }
-        let ready = self.store.save_embeddings(claims.tenant, SpaceId(space.id), &vectors).await?;
+        let saved = self.save(turn.line, &contexts, &vectors).await?;
+        if saved < contexts.len() as u64 {
+            // Written again, or meant for a space that is another's turn now: whoever comes next finds them at once.
+            self.postpone(turn.line, &contexts, Duration::ZERO, None).await?;
+        }
         self.embedded.notify_waiters();
-        metrics::counter!("contexts_embedded_total").increment(ready);
+        metrics::counter!("contexts_embedded_total").increment(saved);
         metrics::counter!("chunks_embedded_total").increment(vectors.len() as u64);
         Ok(())
     }

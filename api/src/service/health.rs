@@ -49,7 +49,7 @@ impl Service {
     /// Asks the database and Redis; of the embedding provider it tells what the poller saw last.
     pub async fn health(&self) -> Health {
         let (database, cache) = tokio::join!(self.check_database(), self.check_cache());
-        Health { database, cache, embeddings: self.check_embeddings() }
+        Health { database, cache, embeddings: self.check_embeddings().await }
     }
 
     async fn check_database(&self) -> Check {
@@ -73,8 +73,8 @@ impl Service {
         }
     }
 
-    fn check_embeddings(&self) -> Check {
-        match self.provider_state() {
+    async fn check_embeddings(&self) -> Check {
+        match self.provider_state().await {
             ProviderState::Up(model) => {
                 Check { status: CheckStatus::Ok, detail: format!("{}: {}", model.provider, model.name) }
             }

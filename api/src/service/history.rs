@@ -57,7 +57,7 @@ impl Service {
             restore(unit, actor, current, version, space.as_ref()).await
         };
         let restored = once(&self.store, actor, request, answer, work).await?;
-        self.pending.notify_one();
+        self.notice_pending();
         Ok(restored.answer())
     }
 }

@@ -163,7 +163,7 @@ impl Service {
             report.counts.lines += batch.lines;
             report.counts.failed += batch.refused.len() as u64;
             batch.refused.drain(..).for_each(&mut *refused);
-            self.pending.notify_one();
+            self.notice_pending();
             report.counts.next_line = request.first_line + report.counts.lines;
             let progress = serde_json::to_string(&report.counts).map_err(Error::internal)?;
             if !self.store.note_progress(actor.tenant(), operation, &progress, CLAIM).await? {

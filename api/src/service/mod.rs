@@ -4,7 +4,9 @@
 mod audit;
 mod batch;
 mod batches;
+mod breaker;
 mod chunking;
+mod comparison;
 mod contexts;
 mod embed;
 mod erasure;
@@ -15,8 +17,11 @@ mod import;
 mod keys;
 mod operations;
 mod provider;
+mod queue;
 mod readiness;
 mod search;
+mod spaces;
+mod survey;
 mod tenants;
 mod unit;
 mod upkeep;
@@ -27,7 +32,6 @@ use std::{sync::Arc, time::Duration};
 use moka::future::Cache as Local;
 use tokio::sync::Notify;
 
-use self::provider::Breaker;
 pub use self::{
     batch::BatchResults,
     embed::Round,
@@ -35,54 +39,39 @@ pub use self::{
     health::{Check, CheckStatus, Health},
     import::{ImportRequest, LineError, LineResult},
     keys::{Keys, NewKey},
-    provider::ProviderState,
+    provider::{Provider, ProviderState},
     tenants::Tenants,
     unit::Once,
 };
-use crate::{cache::Cache, domain::SpaceInfo, embedding::Embedder, error::Result, store::Store};
+use crate::{cache::Cache, domain::Space, embedding::Embedder, error::Result, store::Store};
 
-/// How long a change of the active space may go unnoticed.
+/// How long a change of the spaces may go unnoticed.
 const SPACE_TTL: Duration = Duration::from_secs(1);
-
-/// How long queries do without the provider after it has failed one of them.
-const QUERY_PAUSE: Duration = Duration::from_secs(5);
-/// How long documents do: short, because they have to be ready soon after it is back.
-const DOCUMENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The product. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     store: Store,
     cache: Cache,
-    embedder: Arc<dyn Embedder>,
-    provider: Arc<provider::Watch>,
-    query_breaker: Arc<provider::Breaker>,
-    document_breaker: Arc<provider::Breaker>,
-    rotation: Arc<tokio::sync::Mutex<embed::Rotation>>,
+    providers: Arc<[Arc<Provider>]>,
     keys: Keys,
     tenants: Tenants,
-    space: Local<(), SpaceInfo>,
-    /// Wakes the worker of this process when there is something to embed.
-    pending: Arc<Notify>,
+    spaces: Local<(), Arc<[Space]>>,
     /// Tells those who wait for an embedding that this process has written some.
     embedded: Arc<Notify>,
 }
 
 impl Service {
-    pub fn new(store: Store, cache: Cache, embedder: Arc<dyn Embedder>) -> Self {
+    /// The first embedder makes the first space; another one is for the model that is to come.
+    pub fn new(store: Store, cache: Cache, embedders: impl IntoIterator<Item = Arc<dyn Embedder>>) -> Self {
         let (keys, tenants) = (Keys::new(store.clone()), Tenants::new(store.clone()));
         Self {
             store,
             cache,
-            embedder,
-            provider: Arc::default(),
-            query_breaker: Arc::new(Breaker::new(QUERY_PAUSE)),
-            document_breaker: Arc::new(Breaker::new(DOCUMENT_PAUSE)),
-            rotation: Arc::default(),
+            providers: embedders.into_iter().map(|embedder| Arc::new(Provider::new(embedder))).collect(),
             keys,
             tenants,
-            space: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
-            pending: Arc::default(),
+            spaces: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
             embedded: Arc::default(),
         }
     }
@@ -105,10 +94,5 @@ impl Service {
     /// [`crate::error::Code::DatabaseUnavailable`].
     pub async fn vacuum(&self) -> Result<()> {
         if self.store.is_embedded() { self.store.vacuum().await } else { Ok(()) }
-    }
-
-    /// Returns when a write of this process left something to embed.
-    pub async fn pending_noticed(&self) {
-        self.pending.notified().await;
     }
 }

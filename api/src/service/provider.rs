@@ -1,20 +1,30 @@
-//! What is known of the embedding provider. One poller asks; everyone else reads, because some servers die of being
-//! asked by many at once.
+//! The embedding providers: usually one, and a second one while the model is changed. One poller asks each how it is; everyone
+//! else reads, because some servers die of being asked by many at once.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
-use super::Service;
-use crate::embedding::Model;
+use super::{Service, breaker::Breaker, embed::Rotation};
+use crate::{
+    domain::SpaceInfo,
+    embedding::{Embedder, Model},
+};
 
 /// Between two looks at a provider that is up.
 const POLL_UP: Duration = Duration::from_secs(5);
 /// Between two looks at one that is not: this bounds how long a recovery goes unnoticed.
 const POLL_DOWN: Duration = Duration::from_secs(1);
+/// How long queries do without the provider after it has failed one of them.
+const QUERY_PAUSE: Duration = Duration::from_secs(5);
+/// How long documents do: short, because they have to be ready soon after it is back.
+const DOCUMENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the last look showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,84 +37,67 @@ pub enum ProviderState {
     Down(String),
 }
 
-pub(super) struct Watch(watch::Sender<ProviderState>);
-
-impl Default for Watch {
-    fn default() -> Self {
-        Self(watch::Sender::new(ProviderState::Unknown))
-    }
+/// A way to a model, and what is known of it.
+pub struct Provider {
+    pub(super) embedder: Arc<dyn Embedder>,
+    state: watch::Sender<ProviderState>,
+    /// What it had when it was last up.
+    model: Mutex<Option<Model>>,
+    pub(super) query_breaker: Breaker,
+    pub(super) document_breaker: Breaker,
+    /// Whose turn is next of those who wait in the active space, and in another one.
+    pub(super) pending_rotation: tokio::sync::Mutex<Rotation>,
+    pub(super) work_rotation: tokio::sync::Mutex<Rotation>,
+    /// Wakes the worker of this process when there is something to embed.
+    pub(super) noticed: Notify,
 }
 
-/// The longest pause that a provider may ask for.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// Whether a call may be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
-    /// The last one succeeded.
-    Free,
-    /// The last one failed, a while ago: this one tries, and the others wait for what it finds.
-    Probe,
-    Refused,
-}
-
-/// Keeps calls from a provider that has just failed: its poller asks another route, and may find that one well.
-pub(super) struct Breaker {
-    /// How long it is left alone.
-    pause: Duration,
-    open_until: Mutex<Option<Instant>>,
-}
-
-impl Breaker {
-    pub(super) fn new(pause: Duration) -> Self {
-        Self { pause, open_until: Mutex::new(None) }
-    }
-
-    pub(super) fn pass(&self) -> Pass {
-        let mut open_until = self.open_until.lock().unwrap_or_else(PoisonError::into_inner);
-        match *open_until {
-            None => Pass::Free,
-            Some(until) if Instant::now() < until => Pass::Refused,
-            Some(_) => {
-                *open_until = Some(Instant::now() + self.pause);
-                Pass::Probe
-            }
+impl Provider {
+    pub(super) fn new(embedder: Arc<dyn Embedder>) -> Self {
+        Self {
+            embedder,
+            state: watch::Sender::new(ProviderState::Unknown),
+            model: Mutex::default(),
+            query_breaker: Breaker::new(QUERY_PAUSE),
+            document_breaker: Breaker::new(DOCUMENT_PAUSE),
+            pending_rotation: tokio::sync::Mutex::default(),
+            work_rotation: tokio::sync::Mutex::default(),
+            noticed: Notify::new(),
         }
     }
 
-    pub(super) fn close(&self) {
-        *self.open_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// What the last look showed.
+    pub fn state(&self) -> ProviderState {
+        self.state.borrow().clone()
     }
 
-    /// For the usual pause, or for what the provider has asked for; answers how long that is.
-    pub(super) fn open(&self, asked: Option<Duration>) -> Duration {
-        let pause = asked.map_or_else(|| jitter(self.pause), |asked| asked.min(PAUSE_MAX));
-        *self.open_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
-        pause
-    }
-}
-
-/// A quarter more or less, so that those who failed together do not return together.
-pub(super) fn jitter(duration: Duration) -> Duration {
-    let mut byte = [0_u8; 1];
-    // Without randomness there is no jitter; that is not worth failing for.
-    getrandom::fill(&mut byte).ok();
-    duration.mul_f64(0.75 + f64::from(byte[0]) / 255.0 * 0.5)
-}
-
-impl Watch {
-    pub(super) fn current(&self) -> ProviderState {
-        self.0.borrow().clone()
-    }
-}
-
-impl Service {
-    pub fn provider_state(&self) -> ProviderState {
-        self.provider.current()
+    /// The model that it had when it was last up.
+    pub(super) fn model(&self) -> Option<Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at the provider and notes what it sees.
-    pub async fn look_at_provider(&self) -> ProviderState {
+    /// Whether it is up and has the model of this space.
+    pub(super) fn serves(&self, space: &SpaceInfo) -> bool {
+        matches!(self.state(), ProviderState::Up(model) if is_of(&model, space))
+    }
+
+    /// Whether it had that model when it was last up, or was never.
+    pub(super) fn may_serve(&self, space: &SpaceInfo) -> bool {
+        self.model().is_none_or(|model| is_of(&model, space))
+    }
+
+    /// How many loops keep it busy: while one writes down, another has its texts embedded.
+    pub fn loops(&self) -> usize {
+        self.embedder.calls_at_once()
+    }
+
+    /// Returns when a write of this process left something to embed.
+    pub async fn noticed(&self) {
+        self.noticed.notified().await;
+    }
+
+    /// Looks, and notes what it sees.
+    pub(super) async fn look(&self) -> ProviderState {
         let look = async {
             self.embedder.probe().await?;
             self.embedder.model().await
@@ -113,58 +106,106 @@ impl Service {
             Ok(model) => ProviderState::Up(model),
             Err(error) => ProviderState::Down(error.to_string()),
         };
-        let before = self.provider.0.send_replace(state.clone());
+        if let ProviderState::Up(model) = &state {
+            *self.model.lock().unwrap_or_else(PoisonError::into_inner) = Some(model.clone());
+        }
+        let before = self.state.send_replace(state.clone());
         match (&before, &state) {
             (ProviderState::Up(_) | ProviderState::Unknown, ProviderState::Down(reason)) => {
                 tracing::warn!(
                     reason,
-                    "the embedding provider is away; writes wait, searches use words alone"
+                    "an embedding provider is away; writes wait, searches use words alone"
                 );
             }
             (ProviderState::Up(before), ProviderState::Up(now)) if before == now => {}
             (_, ProviderState::Up(model)) => {
-                tracing::info!(model.provider, model.name, "the embedding provider is up");
-                self.pending.notify_one();
+                tracing::info!(model.provider, model.name, "an embedding provider is up");
+                self.noticed.notify_one();
             }
             _ => {}
         }
-        metrics::gauge!("embedding_provider_up").set(if matches!(state, ProviderState::Up(_)) {
-            1.0
-        } else {
-            0.0
-        });
         state
-    }
-
-    /// Looks again and again; runs until it is dropped.
-    pub async fn watch_provider(&self) {
-        loop {
-            let pause = match self.look_at_provider().await {
-                ProviderState::Up(_) => POLL_UP,
-                _ => POLL_DOWN,
-            };
-            tokio::time::sleep(pause).await;
-        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn is_of(model: &Model, space: &SpaceInfo) -> bool {
+    model.provider == space.provider && model.name == space.model
+}
 
-    #[test]
-    fn a_provider_that_has_failed_is_left_alone_and_then_tried() {
-        let breaker = Breaker::new(Duration::from_secs(4));
-        assert_eq!(breaker.pass(), Pass::Free);
-        let pause = breaker.open(None);
-        assert!((Duration::from_secs(3)..=Duration::from_secs(5)).contains(&pause), "{pause:?}");
-        assert_eq!(breaker.pass(), Pass::Refused);
-        breaker.close();
-        assert_eq!(breaker.pass(), Pass::Free);
-        assert_eq!(breaker.open(Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_eq!(breaker.open(Some(Duration::from_secs(9_999))), PAUSE_MAX);
-        // One tries, and the others wait for what it finds.
-        breaker.open(Some(Duration::ZERO));
-        assert_eq!([breaker.pass(), breaker.pass()], [Pass::Probe, Pass::Refused]);
+/// What is wrong when no provider serves a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unserved {
+    /// The one that has its model is away, or one is of which nobody knows what it has.
+    Away,
+    /// All that are configured have other models.
+    OtherModels,
+}
+
+impl Service {
+    /// The first one is the one that makes the first space.
+    pub fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+
+    /// The provider that is up and has the space's model.
+    pub(super) fn provider_of(&self, space: &SpaceInfo) -> Result<&Arc<Provider>, Unserved> {
+        if let Some(provider) = self.providers.iter().find(|provider| provider.serves(space)) {
+            return Ok(provider);
+        }
+        let up_with_another = |provider: &Provider| {
+            matches!(provider.state(), ProviderState::Up(_)) || !provider.may_serve(space)
+        };
+        if self.providers.iter().all(|provider| up_with_another(provider)) {
+            Err(Unserved::OtherModels)
+        } else {
+            Err(Unserved::Away)
+        }
+    }
+
+    /// How the provider of the active space is; of the first one while there is none.
+    pub async fn provider_state(&self) -> ProviderState {
+        let first = || self.providers.first().map_or(ProviderState::Unknown, |provider| provider.state());
+        // Without the database nobody knows which one counts.
+        let Ok(Some(space)) = self.active_space().await else { return first() };
+        self.providers
+            .iter()
+            .find(|provider| provider.serves(&space))
+            .or_else(|| self.providers.iter().find(|provider| provider.may_serve(&space)))
+            .map_or_else(
+                || ProviderState::Down("no configured provider has the active space's model".to_owned()),
+                |provider| provider.state(),
+            )
+    }
+
+    /// Looks again and again; runs until it is dropped.
+    pub async fn watch_providers(&self) {
+        let mut watches = JoinSet::new();
+        for provider in self.providers.iter().cloned() {
+            let service = self.clone();
+            watches.spawn(async move {
+                loop {
+                    let pause = match provider.look().await {
+                        ProviderState::Up(_) => POLL_UP,
+                        _ => POLL_DOWN,
+                    };
+                    service.measure_providers();
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+        watches.join_all().await;
+    }
+
+    /// One gauge for all: down when one of them is.
+    fn measure_providers(&self) {
+        let all_up = self.providers.iter().all(|provider| matches!(provider.state(), ProviderState::Up(_)));
+        metrics::gauge!("embedding_provider_up").set(if all_up { 1.0 } else { 0.0 });
+    }
+
+    /// Wakes the workers of this process: there is something to embed.
+    pub(super) fn notice_pending(&self) {
+        for provider in self.providers.iter() {
+            provider.noticed.notify_one();
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Service {
                 }
                 Some(_) => {}
             }
-            if Instant::now() >= give_up || matches!(self.provider_state(), ProviderState::Down(_)) {
+            if Instant::now() >= give_up || matches!(self.provider_state().await, ProviderState::Down(_)) {
                 return Ok(None);
             }
             tokio::time::timeout(LOOK_EVERY, noticed).await.ok();

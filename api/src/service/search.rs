@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{ProviderState, Service, provider::Pass};
+use super::{Service, breaker::Pass, provider::Unserved};
 use crate::{
     domain::{
         Access, Context, ContextId, Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest,
@@ -24,14 +24,14 @@ const CHUNKS_MAX: i64 = 6_400;
 const FUSION_DEPTH_MIN: usize = 50;
 
 /// The best chunk of each context, best first.
-struct Leg {
-    hits: Vec<ChunkHit>,
+pub(super) struct Leg {
+    pub hits: Vec<ChunkHit>,
     /// False when a cap cut the reading short.
     complete: bool,
 }
 
-struct SemanticLeg {
-    leg: Leg,
+pub(super) struct SemanticLeg {
+    pub leg: Leg,
     plan: Plan,
     candidates: i64,
 }
@@ -103,26 +103,25 @@ impl Service {
         }
     }
 
-    async fn embed_query(&self, space: &SpaceInfo, text: &str) -> Result<Vector, Degraded> {
-        match self.provider_state() {
-            ProviderState::Up(model) if model.provider == space.provider && model.name == space.model => {}
-            ProviderState::Up(_) => return Err(Degraded::EmbeddingModelMismatch),
+    pub(super) async fn embed_query(&self, space: &SpaceInfo, text: &str) -> Result<Vector, Degraded> {
+        let provider = self.provider_of(space).map_err(|unserved| match unserved {
+            Unserved::OtherModels => Degraded::EmbeddingModelMismatch,
             // Known to be away: do not make every search wait for the deadline.
-            ProviderState::Down(_) | ProviderState::Unknown => return Err(Degraded::EmbedderUnavailable),
-        }
+            Unserved::Away => Degraded::EmbedderUnavailable,
+        })?;
         let make = async {
-            if self.query_breaker.pass() == Pass::Refused {
+            if provider.query_breaker.pass() == Pass::Refused {
                 return Err(EmbedError::transient("the provider failed a moment ago"));
             }
-            let embed = self.embedder.embed(Purpose::Query, vec![text.to_owned()]);
+            let embed = provider.embedder.embed(Purpose::Query, vec![text.to_owned()]);
             let vectors = match tokio::time::timeout(QUERY_EMBEDDING_DEADLINE, embed).await {
                 Ok(result) => result,
                 Err(_) => Err(EmbedError::transient("the query was not embedded in time")),
             };
             match &vectors {
-                Ok(_) => self.query_breaker.close(),
+                Ok(_) => provider.query_breaker.close(),
                 Err(_) => {
-                    self.query_breaker.open(None);
+                    provider.query_breaker.open(None);
                 }
             }
             let vectors = vectors?;
@@ -137,19 +136,7 @@ impl Service {
         })
     }
 
-    /// The space that search reads, asked for about once a second.
-    pub(super) async fn active_space(&self) -> Result<Option<SpaceInfo>> {
-        if let Some(space) = self.space.get(&()).await {
-            return Ok(Some(space));
-        }
-        let space = self.store.active_space().await?;
-        if let Some(space) = &space {
-            self.space.insert((), space.clone()).await;
-        }
-        Ok(space)
-    }
-
-    async fn semantic_leg(
+    pub(super) async fn semantic_leg(
         &self,
         tenant: TenantId,
         space: &SpaceInfo,

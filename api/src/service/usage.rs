@@ -2,7 +2,10 @@
 
 use super::{Once, Service, unit::once};
 use crate::{
-    domain::{Access, Actor, EmbeddingBacklog, IdempotentRequest, KeptAnswer, Retried, Selection, Usage},
+    domain::{
+        Access, Actor, EmbeddingBacklog, IdempotentRequest, KeptAnswer, Retried, Selection, SpaceId,
+        SpaceStatus, SpaceWork, Usage,
+    },
     error::{Code, Result},
     store::Unit,
 };
@@ -47,7 +50,7 @@ impl Service {
             Ok(Retried { retried, has_more: retried == u64::from(RETRIED_MAX) })
         };
         let answered = once(&self.store, actor, request, answer, work).await.map(Once::answer);
-        self.pending.notify_one();
+        self.notice_pending();
         answered
     }
 
@@ -60,6 +63,19 @@ impl Service {
         metrics::gauge!("embedding_pending_contexts").set(backlog.pending as f64);
         metrics::gauge!("embedding_oldest_pending_seconds").set(backlog.oldest_seconds);
         metrics::gauge!("embedding_failed_contexts").set(backlog.failed as f64);
+        for space in self.store.list_spaces().await? {
+            let work = match space.status {
+                SpaceStatus::Retired => SpaceWork::default(),
+                _ => self.store.space_work(SpaceId(space.info.id)).await?,
+            };
+            for (kind, contexts) in
+                [("backfill", work.backfill), ("fresh", work.fresh), ("failed", work.failed)]
+            {
+                let space = space.info.id.to_string();
+                metrics::gauge!("embedding_space_contexts", "space" => space, "kind" => kind)
+                    .set(contexts as f64);
+            }
+        }
         Ok(())
     }
 }

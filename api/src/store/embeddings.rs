@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pgvector::HalfVector;
-use sqlx::{QueryBuilder, Row};
+use sqlx::{QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
@@ -26,7 +26,7 @@ pub struct PendingContext {
     pub attempts: i32,
     /// Whether an attempt has failed before, for whatever reason.
     pub has_failed: bool,
-    /// Empty when the context was written again in the moment of the claim.
+    /// Empty when the context was written again in the moment of the claim, and in the work of a space also when nothing lacks.
     pub chunks: Vec<PendingChunk>,
 }
 
@@ -73,7 +73,7 @@ const CLAIM: &str = "
     left join chunks k on k.tenant_id = $1 and k.context_id = claimed.id and k.version = claimed.version
     order by claimed.id, k.chunk_no";
 
-/// Marks what is still of the version that was read, and keeps the embeddings of just that. What the chunks carry along is
+/// Marks what is still of the version that was read, and keeps the embeddings of just that, if search still reads the space. What the chunks carry along is
 /// taken from the context as it is once it is locked: it may have changed since this statement began. Locked in the order of
 /// the ids, as by every write: in any other, a batch of a client and this would wait for each other.
 ///
@@ -85,6 +85,7 @@ const SAVE: &str = "
     ), locked as materialized (
         select c.id from contexts c join (select distinct context_id, version from v) d on d.context_id = c.id
         where c.tenant_id = $1 and c.text_version = d.version and c.is_active and c.embedding_status = 'pending'
+          and exists (select from embedding_spaces s where s.id = $2 and s.status = 'active')
         order by c.id
         for no key update of c
     ), done as (
@@ -144,25 +145,7 @@ impl Store {
             .bind(chunks_max)
             .fetch_all(connection.pg())
             .await;
-        let mut contexts: Vec<PendingContext> = Vec::new();
-        for row in connection.settle(result)? {
-            let id = ContextId(row.try_get("id").map_err(Error::internal)?);
-            if contexts.last().is_none_or(|last| last.id != id) {
-                contexts.push(PendingContext {
-                    id,
-                    version: row.try_get("version").map_err(Error::internal)?,
-                    attempts: row.try_get("embedding_attempts").map_err(Error::internal)?,
-                    has_failed: row.try_get("has_failed").map_err(Error::internal)?,
-                    chunks: Vec::new(),
-                });
-            }
-            let chunk_no: Option<i32> = row.try_get("chunk_no").map_err(Error::internal)?;
-            if let (Some(chunk_no), Some(context)) = (chunk_no, contexts.last_mut()) {
-                let text = row.try_get("text").map_err(Error::internal)?;
-                context.chunks.push(PendingChunk { chunk_no, text });
-            }
-        }
-        Ok(contexts)
+        pending_from_rows(&connection.settle(result)?)
     }
 
     /// Keeps embeddings; answers how many contexts became ready. What was written again or deleted meanwhile is
@@ -230,59 +213,59 @@ impl Store {
         connection.settle(result).map(|_| ())
     }
 
-    /// Makes a version due again after `delay`, and notes that it was its text that the provider could do nothing with.
+    /// Notes that the model could do nothing with the text of this version: it is tried again after `delay`, or with none
+    /// never, and then its reader sees the reason.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn put_off_pending(
+    pub async fn refuse_pending(
         &self,
         tenant: TenantId,
         context: ContextId,
         version: i64,
-        delay: Duration,
+        delay: Option<Duration>,
         reason: &str,
     ) -> Result<()> {
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query(
             "update contexts
-             set embedding_due_at = now() + make_interval(secs => $4), embedding_error = $5,
+             set embedding_status = case when $4::float8 is null then 'failed' else 'pending' end, embedding_error = $5,
+                 embedding_due_at = now() + make_interval(secs => coalesce($4, 0)),
                  embedding_attempts = embedding_attempts + 1
              where tenant_id = $1 and id = $2 and text_version = $3 and embedding_status = 'pending'",
         )
         .bind(tenant.0)
         .bind(context.0)
         .bind(version)
-        .bind(delay.as_secs_f64())
+        .bind(delay.map(|delay| delay.as_secs_f64()))
         .bind(reason)
         .execute(connection.pg())
         .await;
         connection.settle(result).map(|_| ())
     }
+}
 
-    /// Gives a version up for good, with the reason that its reader will see.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn fail_pending(
-        &self,
-        tenant: TenantId,
-        context: ContextId,
-        version: i64,
-        reason: &str,
-    ) -> Result<()> {
-        let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(
-            "update contexts set embedding_status = 'failed', embedding_error = $4
-             where tenant_id = $1 and id = $2 and text_version = $3 and embedding_status = 'pending'",
-        )
-        .bind(tenant.0)
-        .bind(context.0)
-        .bind(version)
-        .bind(reason)
-        .execute(connection.pg())
-        .await;
-        connection.settle(result).map(|_| ())
+/// Rows of a claim: one for each chunk, ordered by context.
+pub(super) fn pending_from_rows(rows: &[PgRow]) -> Result<Vec<PendingContext>> {
+    let mut contexts: Vec<PendingContext> = Vec::new();
+    for row in rows {
+        let id = ContextId(row.try_get("id").map_err(Error::internal)?);
+        if contexts.last().is_none_or(|last| last.id != id) {
+            contexts.push(PendingContext {
+                id,
+                version: row.try_get("version").map_err(Error::internal)?,
+                attempts: row.try_get("embedding_attempts").map_err(Error::internal)?,
+                has_failed: row.try_get("has_failed").map_err(Error::internal)?,
+                chunks: Vec::new(),
+            });
+        }
+        let chunk_no: Option<i32> = row.try_get("chunk_no").map_err(Error::internal)?;
+        if let (Some(chunk_no), Some(context)) = (chunk_no, contexts.last_mut()) {
+            let text = row.try_get("text").map_err(Error::internal)?;
+            context.chunks.push(PendingChunk { chunk_no, text });
+        }
     }
+    Ok(contexts)
 }
 
 impl Unit {

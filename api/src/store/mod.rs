@@ -7,6 +7,7 @@ mod contexts;
 mod deletions;
 #[cfg(feature = "embedded-postgres")]
 mod embedded;
+mod embedding_work;
 mod embeddings;
 mod erasure;
 mod export;
@@ -14,6 +15,7 @@ mod failure;
 mod filter;
 mod health;
 mod idempotency;
+mod indexes;
 mod life;
 mod maintenance;
 mod migrations;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 pub use self::{
     contexts::Bounded,
     deletions::{Deleted, Deletion},
+    embedding_work::Surveyed,
     embeddings::{ChunkVector, PendingChunk, PendingContext},
     export::ExportRow,
     health::SchemaState,

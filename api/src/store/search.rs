@@ -3,9 +3,9 @@
 use pgvector::HalfVector;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 
-use super::Store;
+use super::{Store, contexts::visible};
 use crate::{
-    domain::{ContextId, ContextType, Plan, SpaceInfo, TenantId, UserId, Vector},
+    domain::{Access, ContextId, ContextType, Plan, SpaceInfo, TenantId, UserId, Vector},
     error::{Error, Result},
 };
 
@@ -172,6 +172,28 @@ impl Store {
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().fetch_all(connection.pg()).await;
         hits_from_rows(&connection.settle(result)?)
+    }
+}
+
+impl Store {
+    /// The beginnings of what was written last.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn newest_texts(&self, access: Access, contexts_max: i64) -> Result<Vec<String>> {
+        let mut connection = self.tenant(access.tenant).await?;
+        let result = sqlx::query_scalar(concat!(
+            "select left(c.text, 1000) from contexts c where c.tenant_id = $1 and ($2::uuid is null or c.user_id = $2)
+             and c.text ~ '\\S' and ",
+            visible!(),
+            " order by c.id desc limit $3"
+        ))
+        .bind(access.tenant.0)
+        .bind(access.user.map(|user| user.0))
+        .bind(contexts_max)
+        .fetch_all(connection.pg())
+        .await;
+        connection.settle(result)
     }
 }
 

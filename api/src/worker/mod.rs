@@ -1,13 +1,13 @@
 //! Loops in the background. Each runs until it is told to stop, and survives everything else. Imports `service`,
 //! `domain` and `error`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     domain::Retention,
-    service::{Round, Service},
+    service::{Provider, Round, Service},
 };
 
 /// How long a row that another process wrote may wait unnoticed.
@@ -23,15 +23,17 @@ const ROUND_MAX: Duration = Duration::from_secs(30 * 60);
 /// Embeds what is pending until `stop` turns true. Rounds that are under way are finished first.
 pub async fn embed(service: Service, stop: watch::Receiver<bool>) {
     let mut loops = JoinSet::new();
-    for _ in 0..service.embedding_loops() {
-        loops.spawn(embed_in_turn(service.clone(), stop.clone()));
+    for provider in service.providers() {
+        for _ in 0..provider.loops() {
+            loops.spawn(embed_in_turn(service.clone(), provider.clone(), stop.clone()));
+        }
     }
     loops.join_all().await;
 }
 
-async fn embed_in_turn(service: Service, mut stop: watch::Receiver<bool>) {
+async fn embed_in_turn(service: Service, provider: Arc<Provider>, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
-        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending()).await {
+        let round = match tokio::time::timeout(ROUND_MAX, service.embed_pending(&provider)).await {
             Ok(Ok(round)) => round,
             Ok(Err(error)) => {
                 tracing::warn!(%error, code = %error.code, "the worker could not go on; it will");
@@ -47,7 +49,7 @@ async fn embed_in_turn(service: Service, mut stop: watch::Receiver<bool>) {
                 Round::Worked => {}
                 Round::Idle => {
                     // Whichever is first.
-                    tokio::time::timeout(POLL, service.pending_noticed()).await.ok();
+                    tokio::time::timeout(POLL, provider.noticed()).await.ok();
                 }
                 Round::Blocked => tokio::time::sleep(REST).await,
             }
@@ -72,6 +74,40 @@ pub async fn operations(service: Service, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(REST) => {}
+        }
+    }
+}
+
+/// Finds what embedding spaces lack, and drops those that were deleted, until `stop` turns true.
+pub async fn survey(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        let pause = match service.survey_spaces().await {
+            Ok(true) if !*stop.borrow() => continue,
+            Ok(_) => POLL,
+            Err(error) => {
+                tracing::warn!(%error, code = %error.code, "the embedding spaces were not looked at; they will be");
+                REST
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Builds the indexes of embedding spaces until `stop` turns true. One that is being built then is left to the database.
+pub async fn index(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        let build = async {
+            if let Err(error) = service.index_spaces().await {
+                tracing::warn!(%error, code = %error.code, "the index of an embedding space was not built; it will be");
+            }
+            tokio::time::sleep(REST).await;
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = build => {}
         }
     }
 }

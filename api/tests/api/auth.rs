@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, App, USER, eventually};
 
 /// Every route with a key: method, path, body, the scope that it needs. `{id}` stands for a context, `{key}` for an API key,
-/// `{operation}` for an operation that has ended.
+/// `{operation}` for an operation that has ended, `{space}` for the active embedding space.
 fn routes() -> Vec<(Method, &'static str, Option<Value>, Scope)> {
     let context = || json!({"user_id": USER, "context_type": "note", "content": {"t": "x"}});
     let batch = json!({"operations": [{"op": "create", "context": context()}]});
@@ -43,6 +43,15 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, Scope)> {
         (Method::DELETE, "/v1/api-keys/{key}", None, Scope::Admin),
         (Method::POST, "/v1/tenants", Some(json!({"name": name})), Scope::Admin),
         (Method::GET, "/v1/tenants", None, Scope::Admin),
+        (Method::POST, "/v1/embedding-spaces", None, Scope::Admin),
+        (Method::GET, "/v1/embedding-spaces", None, Scope::Admin),
+        (Method::GET, "/v1/embedding-spaces/{space}", None, Scope::Admin),
+        (Method::PATCH, "/v1/embedding-spaces/{space}", Some(json!({"is_paused": false})), Scope::Admin),
+        (Method::GET, "/v1/embedding-spaces/{space}/failures", None, Scope::Admin),
+        (Method::POST, "/v1/embedding-spaces/{space}/retry", None, Scope::Admin),
+        (Method::POST, "/v1/embedding-spaces/{space}/compare", None, Scope::Admin),
+        (Method::POST, "/v1/embedding-spaces/{space}/activate", None, Scope::Admin),
+        (Method::DELETE, "/v1/embedding-spaces/{space}", None, Scope::Admin),
         (Method::GET, "/v1/audit-log", None, Scope::Admin),
         (Method::DELETE, "/v1/users/{user_id}", None, Scope::Admin),
     ]
@@ -73,6 +82,8 @@ impl Scene {
         let line = json!({"user_id": USER, "context_type": "note", "content": "mine, too"});
         let imported = send_as(&app, &app.key, &Method::POST, "/v1/contexts/import", Some(&line)).await;
         let operation = imported.body["operation_id"].as_str().expect("an operation").to_owned();
+        // The first embedding makes the space.
+        app.embedded(&context).await;
         Self { context, api_key: new.id(), operation, app }
     }
 
@@ -80,6 +91,7 @@ impl Scene {
         path.replace("{id}", &self.context)
             .replace("{key}", &self.api_key)
             .replace("{operation}", &self.operation)
+            .replace("{space}", "1")
             .replace("{user_id}", USER)
     }
 
@@ -123,7 +135,10 @@ async fn the_table_of_routes_is_that_of_the_document() {
     let mut tested: Vec<String> = routes()
         .into_iter()
         .map(|(method, path, ..)| {
-            format!("{method} {}", path.replace("{key}", "{id}").replace("{operation}", "{id}"))
+            format!(
+                "{method} {}",
+                path.replace("{key}", "{id}").replace("{operation}", "{id}").replace("{space}", "{id}")
+            )
         })
         .collect();
     documented.sort();
@@ -221,8 +236,8 @@ async fn every_route_refuses_a_key_without_its_scope() {
         let key = scene.app.new_key(DEFAULT_TENANT, vec![needed]).await;
         let answer = scene.send(&key, &method, path, body.as_ref()).await;
         let gone = path.ends_with("{key}") && answer.status == StatusCode::NOT_FOUND;
-        // It has ended: nothing to cancel or to retry.
-        let ended = answer.code() == "operation_conflict";
+        // It has ended: nothing to cancel or to retry. It is active, and the only one.
+        let ended = ["operation_conflict", "embedding_space_conflict"].contains(&answer.code());
         assert!(answer.status.is_success() || gone || ended, "{method} {path}: {:?}", answer.body);
     }
 }
@@ -255,6 +270,10 @@ async fn nothing_of_a_tenant_can_be_reached_by_another_ones_key() {
         "GET /v1/audit-log",
         "POST /v1/contexts/import",
         "DELETE /v1/users/{user_id}",
+        // The service's, and nobody's alone.
+        "GET /v1/embedding-spaces",
+        "GET /v1/embedding-spaces/{space}",
+        "POST /v1/embedding-spaces/{space}/compare",
     ];
     // Reads first: afterwards there is something of the stranger's own to see.
     let mut routes = routes();

@@ -185,7 +185,7 @@ async fn another_model_never_mixes_with_the_space_that_is_there() {
 async fn without_redis_everything_still_works() {
     let dead = RedisOptions { url: "redis://127.0.0.1:1/0".to_owned().into(), password: None };
     let stub = StubProvider::start(Behaviour::Work);
-    let app = App::start_full(Database::create().await, stub.provider(), Some(dead)).await;
+    let app = App::start_full(Database::create().await, [stub.provider()], Some(dead)).await;
     app.embedded(&app.note("an otter").await.id()).await;
     let health = crate::support::answer(app.request(reqwest::Method::GET, "/health")).await;
     assert_eq!((health.status.as_u16(), &health.body["status"]), (200, &json!("degraded")));

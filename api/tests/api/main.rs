@@ -37,6 +37,7 @@ mod native;
 mod openapi;
 mod process;
 mod search;
+mod spaces;
 mod support;
 mod transfer;
 mod usage;

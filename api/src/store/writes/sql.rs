@@ -19,10 +19,12 @@ macro_rules! input {
     };
 }
 
-/// The state of the embedding of a text that is new.
+/// The state of the embedding of a text that is new. A given one counts if its space is still the one that is searched.
 macro_rules! new_status {
     () => {
-        "case when i.digest is not null or not exists (select from piece p where p.no = i.no) then 'ready'
+        "case when (i.digest is not null
+                    and exists (select from embedding_spaces s where s.id = $4 and s.status = 'active'))
+                   or not exists (select from piece p where p.no = i.no) then 'ready'
               else 'pending' end"
     };
 }
@@ -97,7 +99,7 @@ macro_rules! update {
     };
 }
 
-/// Chunks and embeddings go with a text that is new in this version. $30 what is logged of a context that was changed.
+/// Chunks and embeddings go with a text that is new in this version, and so does the work of the other spaces. $30 what is logged of a context that was changed.
 macro_rules! with_parts {
     () => {
         "added as (
@@ -114,6 +116,16 @@ macro_rules! with_parts {
                     e.embedding
              from m join unnest($27::bigint[], $28::halfvec[]) as e (no, embedding) on e.no = m.no
              where m.text_version = m.version
+         ), queued as (
+             insert into embedding_work as w (tenant_id, space_id, context_id, is_fresh)
+             select $1, s.id, m.id, true
+             from m cross join embedding_spaces s
+             where m.text_version = m.version and s.status in ('building', 'standby')
+               and exists (select from piece p where p.no = m.no)
+             order by m.id
+             on conflict (tenant_id, space_id, context_id) do update
+                 set is_fresh = true, status = 'pending', attempts = 0, error = null, requested_at = clock_timestamp(),
+                     due_at = clock_timestamp()
          ), logged as (
              insert into audit_log (tenant_id, id, at, api_key_id, request_id, action, target_id, target_version)
              select $1, m.audit_id, m.updated_at, $2, $3, case when m.created then 'context.create' else $30 end, m.id,

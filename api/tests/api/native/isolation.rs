@@ -69,6 +69,14 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
         .json(&json!({"user_id": USER, "context_type": "note", "content": "once"}));
     assert!(answer(request).await.status.is_success());
     let mut session = app.database.superuser().await;
+    // Never due, or the worker would take it away.
+    sqlx::query(
+        "insert into embedding_work (tenant_id, space_id, context_id, is_fresh, due_at)
+         select c.tenant_id, s.id, c.id, true, 'infinity' from contexts c, embedding_spaces s",
+    )
+    .execute(&mut session)
+    .await
+    .unwrap();
     let tables: Vec<String> = sqlx::query_scalar(
         "select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
          where c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace = 'public'::regnamespace",

@@ -13,12 +13,13 @@ async fn a_query_that_one_replica_embedded_is_known_to_the_next() {
     let redis = RedisOptions { url: url.clone().into(), password: None };
     let stub = StubProvider::start(Behaviour::Work);
     let app =
-        App::start_full(crate::support::Database::create().await, stub.provider(), Some(redis.clone())).await;
+        App::start_full(crate::support::Database::create().await, [stub.provider()], Some(redis.clone()))
+            .await;
     app.embedded(&app.note("an otter").await.id()).await;
     app.search(json!({"query": "swims", "mode": "semantic"})).await;
     let database = app.stop().await;
     let calls = stub.calls();
-    let app = App::start_full(database, stub.provider(), Some(redis)).await;
+    let app = App::start_full(database, [stub.provider()], Some(redis)).await;
     let found = crate::support::eventually("a whole answer", std::time::Duration::from_secs(5), async || {
         let found = app.search(json!({"query": "swims", "mode": "semantic"})).await;
         (found.body["degraded"] == json!([])).then_some(found)
@@ -37,7 +38,7 @@ async fn a_wrong_password_is_no_error_of_a_request() {
     };
     let redis = RedisOptions { url: url.into(), password: Some("wrong".to_owned().into()) };
     let stub = StubProvider::start(Behaviour::Work);
-    let app = App::start_full(crate::support::Database::create().await, stub.provider(), Some(redis)).await;
+    let app = App::start_full(crate::support::Database::create().await, [stub.provider()], Some(redis)).await;
     app.embedded(&app.note("an otter").await.id()).await;
     assert_eq!(app.search(json!({"query": "swims"})).await.body["degraded"], json!([]));
 }

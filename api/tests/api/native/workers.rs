@@ -16,9 +16,9 @@ async fn four_workers_embed_each_version_once_and_only_the_last_remains() {
     for _ in 0..3 {
         let store = Store::new(&options(&app.database.url)).unwrap();
         let service =
-            Service::new(store, Cache::new(None).unwrap(), embedding::connect(&stub.provider()).unwrap());
+            Service::new(store, Cache::new(None).unwrap(), [embedding::connect(&stub.provider()).unwrap()]);
         let watched = service.clone();
-        tokio::spawn(async move { watched.watch_provider().await });
+        tokio::spawn(async move { watched.watch_providers().await });
         tokio::spawn(worker::embed(service, stopped.clone()));
     }
     let write = async |number: usize, text: &str| {

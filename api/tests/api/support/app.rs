@@ -47,6 +47,10 @@ pub struct App {
     background: Vec<JoinHandle<()>>,
 }
 
+fn redis() -> Option<RedisOptions> {
+    std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None })
+}
+
 fn builtin() -> Provider {
     Provider::Builtin { threads: std::num::NonZeroUsize::MIN }
 }
@@ -61,22 +65,32 @@ impl App {
         Self::start_on(Database::create().await, provider).await
     }
 
-    pub async fn start_on(database: Database, provider: Provider) -> Self {
-        let redis =
-            std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None });
-        Self::start_full(database, provider, redis).await
+    /// With a second provider, whose model is to come.
+    pub async fn start_with_next(provider: Provider, next: Provider) -> Self {
+        Self::start_full(Database::create().await, [provider, next], redis()).await
     }
 
-    pub async fn start_full(database: Database, provider: Provider, redis: Option<RedisOptions>) -> Self {
+    pub async fn start_on(database: Database, provider: Provider) -> Self {
+        Self::start_full(database, [provider], redis()).await
+    }
+
+    pub async fn start_full(
+        database: Database,
+        providers: impl IntoIterator<Item = Provider>,
+        redis: Option<RedisOptions>,
+    ) -> Self {
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
-        let service = Service::new(store, cache, embedding::connect(&provider).expect("an embedder"));
+        let connect = |provider: Provider| embedding::connect(&provider).expect("an embedder");
+        let service = Service::new(store, cache, providers.into_iter().map(connect));
         let (stop, stopped) = watch::channel(false);
         let watcher = service.clone();
         let background = vec![
+            tokio::spawn(worker::survey(service.clone(), stopped.clone())),
+            tokio::spawn(worker::index(service.clone(), stopped.clone())),
             tokio::spawn(worker::embed(service.clone(), stopped)),
-            tokio::spawn(async move { watcher.watch_provider().await }),
+            tokio::spawn(async move { watcher.watch_providers().await }),
         ];
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));

@@ -39,6 +39,7 @@ pub enum Behaviour {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     model: String,
+    dimensions: usize,
     calls: AtomicUsize,
     texts: AtomicUsize,
 }
@@ -57,11 +58,17 @@ const DIMENSIONS: usize = 8;
 
 impl StubProvider {
     pub fn start(behaviour: Behaviour) -> Self {
+        Self::start_of(DIMENSIONS, behaviour)
+    }
+
+    /// With vectors of so many dimensions.
+    pub fn start_of(dimensions: usize, behaviour: Behaviour) -> Self {
         // A model of its own, so that a cache shared with other tests never answers for it.
         let model = format!("stub-{}", Uuid::new_v4());
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
             model,
+            dimensions,
             calls: AtomicUsize::new(0),
             texts: AtomicUsize::new(0),
         });
@@ -117,7 +124,7 @@ async fn info(shared: web::Data<Shared>) -> HttpResponse {
 async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpResponse {
     shared.calls.fetch_add(1, Ordering::SeqCst);
     let behaviour = shared.behaviour.lock().expect("the lock").clone();
-    let mut vectors: Vec<Vec<f32>> = body.inputs.iter().map(|text| vector(text)).collect();
+    let mut vectors: Vec<Vec<f32>> = body.inputs.iter().map(|text| vector(text, shared.dimensions)).collect();
     match behaviour {
         Behaviour::Answer(status, text) => {
             let status = actix_web::http::StatusCode::from_u16(status).expect("a status");
@@ -154,15 +161,15 @@ async fn openai_embeddings(shared: web::Data<Shared>, body: web::Json<OpenAiEmbe
         return HttpResponse::NotFound().json(json!({"error": {"message": "no such model"}}));
     }
     shared.texts.fetch_add(body.input.len(), Ordering::SeqCst);
-    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": vector(text)});
+    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": vector(text, shared.dimensions)});
     let data: Vec<_> = body.input.iter().enumerate().map(item).rev().collect();
     HttpResponse::Ok().json(json!({"object": "list", "data": data, "model": body.model}))
 }
 
-fn vector(text: &str) -> Vec<f32> {
-    let mut vector = vec![0.01_f32; DIMENSIONS];
+fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+    let mut vector = vec![0.01_f32; dimensions];
     for (index, byte) in text.bytes().enumerate() {
-        vector[(index + usize::from(byte)) % DIMENSIONS] += f32::from(byte);
+        vector[(index + usize::from(byte)) % dimensions] += f32::from(byte);
     }
     vector
 }

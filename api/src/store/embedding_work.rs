@@ -1,0 +1,333 @@
+//! The queue of a space that is not the active one: what it lacks, and the results. Filled by every write of a text, and by a
+//! survey of what was there before the space.
+
+use std::time::Duration;
+
+use pgvector::HalfVector;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{ChunkVector, PendingContext, Store, embeddings::pending_from_rows};
+use crate::{
+    domain::{ContextId, SpaceId, TenantId},
+    error::{Error, Result},
+};
+
+/// What a survey saw of a tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Surveyed {
+    /// Contexts that were looked at; fewer than asked for at the end.
+    pub seen: i64,
+    pub last: Option<ContextId>,
+}
+
+/// The chunks of `$context`, in its version `$version`, that the space $2 does not have.
+macro_rules! lacking_chunks {
+    ($context:literal, $version:literal) => {
+        concat!(
+            "chunks k where k.tenant_id = $1 and k.context_id = ",
+            $context,
+            " and k.version = ",
+            $version,
+            " and not exists (
+                 select from chunk_embeddings e
+                 where e.tenant_id = $1 and e.space_id = $2 and e.context_id = k.context_id and e.version = k.version
+                   and e.chunk_no = k.chunk_no)"
+        )
+    };
+}
+
+/// What is written now comes first. A context that lacks nothing is answered without chunks: it is to be saved as it is.
+///
+/// $1 tenant, $2 space, $3 contexts, $4 seconds of the claim, $5 chunks, $6 whether only what was written since the space
+const CLAIM: &str = concat!(
+    "with due as (
+         select w.context_id, w.is_fresh, w.due_at from embedding_work w
+         where w.tenant_id = $1 and w.space_id = $2 and w.status = 'pending' and w.due_at <= now()
+           and (w.is_fresh or not $6)
+         order by w.is_fresh desc, w.due_at
+         limit $3
+         for update skip locked
+     ), lacking as materialized (
+         select due.*, c.text_version as version, l.chunk_no, l.text
+         from due join contexts c on c.tenant_id = $1 and c.id = due.context_id
+         left join lateral (select k.chunk_no, k.text from ",
+    lacking_chunks!("c.id", "c.text_version"),
+    ") l on c.is_active
+     ), counted as (
+         select context_id, version, count(chunk_no) as chunks,
+                sum(count(chunk_no)) over (order by is_fresh desc, due_at, context_id) as chunks_so_far
+         from lacking group by context_id, version, is_fresh, due_at
+     ), claimed as (
+         update embedding_work w
+         set due_at = now() + make_interval(secs => $4)
+         from counted
+         where w.tenant_id = $1 and w.space_id = $2 and w.context_id = counted.context_id
+           and counted.chunks_so_far - counted.chunks < $5
+         returning w.context_id, w.attempts, w.error is not null as has_failed
+     )
+     select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, l.chunk_no, l.text
+     from claimed join lacking l on l.context_id = claimed.context_id
+     order by l.context_id, l.chunk_no"
+);
+
+/// Keeps the embeddings of what is still of the version that was read, and takes it from the queue, also what was deleted. The
+/// contexts are locked in the order of their ids, as by every write, and what the chunks carry along is taken from them then.
+///
+/// $1 tenant, $2 space, $3 and $4 the contexts and their versions; $5 contexts, $6 versions, $7 chunk numbers, $8 vectors
+const SAVE: &str = "
+    with finished as (
+        select * from unnest($3::uuid[], $4::bigint[]) as f (context_id, version)
+    ), locked as materialized (
+        select c.id, c.is_active, c.text_version, c.user_id, c.context_type, c.expires_at, c.valid_from, c.valid_to
+        from contexts c join finished f on f.context_id = c.id
+        where c.tenant_id = $1 and (c.text_version = f.version or not c.is_active)
+        order by c.id
+        for no key update of c
+    ), kept as (
+        insert into chunk_embeddings (tenant_id, space_id, context_id, version, chunk_no, user_id, context_type,
+                                      expires_at, valid_from, valid_to, embedding)
+        select $1, $2, k.context_id, k.version, k.chunk_no, locked.user_id, locked.context_type, locked.expires_at,
+               locked.valid_from, locked.valid_to, v.embedding
+        from unnest($5::uuid[], $6::bigint[], $7::integer[], $8::halfvec[]) as v (context_id, version, chunk_no, embedding)
+        join locked on locked.id = v.context_id and locked.text_version = v.version and locked.is_active
+        join chunks k on k.tenant_id = $1 and k.context_id = v.context_id and k.version = v.version
+                     and k.chunk_no = v.chunk_no
+        where exists (select from embedding_spaces s where s.id = $2 and s.status <> 'retired')
+        on conflict do nothing
+    ), done as (
+        delete from embedding_work w using locked
+        where w.tenant_id = $1 and w.space_id = $2 and w.context_id = locked.id
+        returning 1
+    )
+    select count(*) from done";
+
+/// The next contexts by id, and whether each lacks something. Asked for one by one, in the list of what is selected: as a
+/// condition it becomes a join, and the planner, which knows nothing of a space that has just been made, may take hours.
+///
+/// $1 tenant, $2 space, $3 the one before them, or null, $4 contexts
+macro_rules! page {
+    () => {
+        concat!(
+            "with next as materialized (
+                 select c.id, c.text_version, c.is_active from contexts c
+                 where c.tenant_id = $1 and ($3::uuid is null or c.id > $3)
+                 order by c.id limit $4
+             ), page as materialized (
+                 select n.id, n.text_version, n.is_active and exists (select from ",
+            lacking_chunks!("n.id", "n.text_version"),
+            ") as lacks from next n
+             ), "
+        )
+    };
+}
+
+/// Locked, because one that is purged meanwhile cannot be queued. What failed is tried once more.
+const SURVEY: &str = concat!(
+    page!(),
+    "lacking as materialized (
+         select c.id from contexts c join page on page.id = c.id
+         where c.tenant_id = $1 and page.lacks
+         order by c.id
+         for key share of c
+     ), queued as (
+         insert into embedding_work (tenant_id, space_id, context_id, is_fresh)
+         select $1, $2, lacking.id, false from lacking
+         on conflict (tenant_id, space_id, context_id) do update
+             set status = 'pending', attempts = 0, error = null, due_at = clock_timestamp()
+             where embedding_work.status = 'failed'
+     )
+     select count(*) as seen, (select id from page order by id desc limit 1) as last from page"
+);
+
+/// Of the active space, whose queue the contexts themselves are.
+const SURVEY_ACTIVE: &str = concat!(
+    page!(),
+    "lacking as materialized (
+         select c.id from contexts c join page on page.id = c.id
+         where c.tenant_id = $1 and c.is_active and c.text_version = page.text_version
+           and (c.embedding_status = 'failed' or (c.embedding_status = 'ready' and page.lacks))
+         order by c.id
+         for no key update of c
+     ), queued as (
+         update contexts c
+         set embedding_status = 'pending', embedding_error = null, embedding_attempts = 0, embedding_due_at = now(),
+             embedding_requested_at = now()
+         from lacking where c.tenant_id = $1 and c.id = lacking.id
+     )
+     select count(*) as seen, (select id from page order by id desc limit 1) as last from page"
+);
+
+impl Store {
+    /// Tenants of which the space lacks something, in the order of their ids, those after `after`, at most `tenants_max`.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn tenants_with_work(
+        &self,
+        space: SpaceId,
+        fresh_only: bool,
+        after: Option<TenantId>,
+        tenants_max: i32,
+    ) -> Result<Vec<TenantId>> {
+        let mut connection = self.connection().await?;
+        let result = sqlx::query_scalar::<_, Uuid>("select tenants_with_embedding_work($1, $2, $3, $4)")
+            .bind(space.0)
+            .bind(fresh_only)
+            .bind(after.map(|tenant| tenant.0))
+            .bind(tenants_max)
+            .fetch_all(connection.pg())
+            .await;
+        Ok(connection.settle(result)?.into_iter().map(TenantId).collect())
+    }
+
+    /// As [`Store::claim_pending`]; with the chunks that the space does not have yet.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn claim_work(
+        &self,
+        tenant: TenantId,
+        space: SpaceId,
+        fresh_only: bool,
+        contexts_max: i64,
+        chunks_max: i64,
+        claim: Duration,
+    ) -> Result<Vec<PendingContext>> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(CLAIM)
+            .bind(tenant.0)
+            .bind(space.0)
+            .bind(contexts_max)
+            .bind(claim.as_secs_f64())
+            .bind(chunks_max)
+            .bind(fresh_only)
+            .fetch_all(connection.pg())
+            .await;
+        pending_from_rows(&connection.settle(result)?)
+    }
+
+    /// Keeps the embeddings of these contexts, in these versions; answers how many were taken from the queue. What was
+    /// written again meanwhile is not.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn save_work(
+        &self,
+        tenant: TenantId,
+        space: SpaceId,
+        contexts: &[(ContextId, i64)],
+        vectors: &[ChunkVector],
+    ) -> Result<u64> {
+        let (ids, versions): (Vec<Uuid>, Vec<i64>) =
+            contexts.iter().map(|(id, version)| (id.0, *version)).unzip();
+        let halves: Vec<HalfVector> =
+            vectors.iter().map(|v| HalfVector::from_f32_slice(v.vector.as_slice())).collect();
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query_scalar::<_, i64>(SAVE)
+            .bind(tenant.0)
+            .bind(space.0)
+            .bind(ids)
+            .bind(versions)
+            .bind(vectors.iter().map(|v| v.context.0).collect::<Vec<Uuid>>())
+            .bind(vectors.iter().map(|v| v.version).collect::<Vec<i64>>())
+            .bind(vectors.iter().map(|v| v.chunk_no).collect::<Vec<i32>>())
+            .bind(halves)
+            .fetch_one(connection.pg())
+            .await;
+        Ok(connection.settle(result)?.unsigned_abs())
+    }
+
+    /// Makes claimed contexts due again after `delay`, and notes why. One that was written since is due after that, too.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn postpone_work(
+        &self,
+        tenant: TenantId,
+        space: SpaceId,
+        contexts: &[ContextId],
+        delay: Duration,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(
+            "with locked as materialized (
+                 select w.context_id from embedding_work w
+                 where w.tenant_id = $1 and w.space_id = $2 and w.context_id = any($3) and w.status = 'pending'
+                 order by w.context_id
+                 for update
+             )
+             update embedding_work w
+             set due_at = clock_timestamp() + make_interval(secs => $4), error = $5
+             from locked where w.tenant_id = $1 and w.space_id = $2 and w.context_id = locked.context_id",
+        )
+        .bind(tenant.0)
+        .bind(space.0)
+        .bind(contexts.iter().map(|id| id.0).collect::<Vec<Uuid>>())
+        .bind(delay.as_secs_f64())
+        .bind(reason)
+        .execute(connection.pg())
+        .await;
+        connection.settle(result).map(|_| ())
+    }
+
+    /// Notes that the model could do nothing with the text of this version: it is tried again after `delay`, or with none
+    /// never. Nothing, if it was written since.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn refuse_work(
+        &self,
+        tenant: TenantId,
+        space: SpaceId,
+        context: ContextId,
+        version: i64,
+        delay: Option<Duration>,
+        reason: &str,
+    ) -> Result<()> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(
+            "update embedding_work w
+             set status = case when $5::float8 is null then 'failed' else 'pending' end, error = $6,
+                 due_at = clock_timestamp() + make_interval(secs => coalesce($5, 0)), attempts = w.attempts + 1
+             where w.tenant_id = $1 and w.space_id = $2 and w.context_id = $3 and w.status = 'pending'
+               and exists (select from contexts c where c.tenant_id = $1 and c.id = $3 and c.text_version = $4)",
+        )
+        .bind(tenant.0)
+        .bind(space.0)
+        .bind(context.0)
+        .bind(version)
+        .bind(delay.map(|delay| delay.as_secs_f64()))
+        .bind(reason)
+        .execute(connection.pg())
+        .await;
+        connection.settle(result).map(|_| ())
+    }
+
+    /// Looks at the contexts after `after`, at most `contexts_max`, and queues those that lack something in the space; in the
+    /// active one also those that failed.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn survey(
+        &self,
+        tenant: TenantId,
+        space: SpaceId,
+        is_active: bool,
+        after: Option<ContextId>,
+        contexts_max: i64,
+    ) -> Result<Surveyed> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query(if is_active { SURVEY_ACTIVE } else { SURVEY })
+            .bind(tenant.0)
+            .bind(space.0)
+            .bind(after.map(|id| id.0))
+            .bind(contexts_max)
+            .fetch_one(connection.pg())
+            .await;
+        let row = connection.settle(result)?;
+        let last: Option<Uuid> = row.try_get("last").map_err(Error::internal)?;
+        Ok(Surveyed { seen: row.try_get("seen").map_err(Error::internal)?, last: last.map(ContextId) })
+    }
+}
