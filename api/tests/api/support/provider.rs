@@ -2,6 +2,7 @@
 //! vectors say nothing about meaning; they only tell texts apart.
 
 use std::{
+    io,
     net::TcpListener,
     sync::{
         Arc, Mutex,
@@ -12,6 +13,7 @@ use std::{
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use context_api::embedding::Provider;
+use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -32,6 +34,8 @@ pub enum Behaviour {
     TooFew,
     /// `1e999` among the numbers.
     NotFinite,
+    /// Hangs up in the middle of its answer.
+    BreakOff,
     /// Refuses batches that hold this text, as TEI refuses a text that is too long.
     Poison(&'static str),
 }
@@ -128,6 +132,9 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
             vectors.pop();
         }
         Behaviour::NotFinite => return HttpResponse::Ok().content_type("application/json").body("[[1e999]]"),
+        Behaviour::BreakOff => {
+            return HttpResponse::Ok().content_type("application/json").streaming(broken_off());
+        }
         Behaviour::Poison(text) if body.inputs.iter().any(|input| input.contains(text)) => {
             return HttpResponse::UnprocessableEntity()
                 .json(json!({"error": "Input validation error: poisoned", "error_type": "Validation"}));
@@ -140,6 +147,11 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
+}
+
+fn broken_off() -> impl Stream<Item = Result<web::Bytes, io::Error>> {
+    let half = Ok(web::Bytes::from_static(b"[[0.1, 0.2"));
+    stream::iter([half, Err(io::ErrorKind::ConnectionReset.into())])
 }
 
 #[derive(Deserialize)]
