@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use context_api::embedding::Provider;
+use context_api::{domain::Vector, embedding::Provider};
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -88,6 +88,11 @@ impl StubProvider {
         .run();
         tokio::spawn(server);
         Self { url, shared }
+    }
+
+    /// What is kept of a text that [`Behaviour::Work`] has embedded.
+    pub fn vector_of(text: &str) -> Vector {
+        Vector::new(vector(text)).expect("a vector")
     }
 
     pub fn provider(&self) -> Provider {
