@@ -3,10 +3,7 @@
 
 use std::{cell::Cell, collections::BTreeSet};
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed, TestCaseError, TestRunner},
-};
+use proptest::{prelude::*, test_runner::TestCaseError};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -43,10 +40,8 @@ async fn write(app: &App, body: String) -> String {
 #[test]
 fn random_filters_take_the_contexts_that_they_describe() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = Config::default();
-    let seed = if config.rng_seed == RngSeed::Random { RngSeed::Fixed(SEED) } else { config.rng_seed };
-    let cases = config.cases.max(CASES);
-    let mut runner = TestRunner::new(Config { cases, rng_seed: seed, failure_persistence: None, ..config });
+    let mut runner = random::runner(SEED, CASES);
+    let cases = runner.config().cases;
     let bodies: Vec<String> =
         (0..ROWS).map(|_| random::context().new_tree(&mut runner).unwrap().current()).collect();
     let (app, rows) = runtime.block_on(async {

@@ -53,8 +53,8 @@ async fn a_busy_model_refuses_what_is_too_much_and_recovers_when_its_client_goes
         (response.status() == StatusCode::OK).then_some(())
     })
     .await;
-    assert_eq!(server.metric("te_request_failure{err=\"dropped\"}").await, Some(1.0));
-    assert_eq!(server.metric("te_queue_size").await, Some(0.0));
+    assert_eq!(server.process.metric("te_request_failure{err=\"dropped\"}").await, Some(1.0));
+    assert_eq!(server.process.metric("te_queue_size").await, Some(0.0));
 }
 
 #[tokio::test]

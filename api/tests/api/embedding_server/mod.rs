@@ -45,16 +45,9 @@ impl Server {
         let request = self.embed(&json!({"inputs": vec![text; texts]}));
         let running = tokio::spawn(request.send());
         eventually("a busy model", Duration::from_secs(20), async || {
-            (self.metric("te_queue_size").await? > 0.0).then_some(())
+            (self.process.metric("te_queue_size").await? > 0.0).then_some(())
         })
         .await;
         running
-    }
-
-    async fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.client.get(self.url("/metrics")).send().await.ok()?.text().await.ok()?;
-        let line =
-            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
-        line.rsplit(' ').next()?.parse().ok()
     }
 }

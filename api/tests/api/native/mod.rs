@@ -1,8 +1,10 @@
-//! What needs a PostgreSQL server: its roles, its row-level security seen directly, its indexes, many connections, its death.
+//! What needs a PostgreSQL server: its roles, its row-level security seen directly, its indexes, many connections, its death; and
+//! several processes on one database.
 
 mod crashes;
 mod isolation;
 mod migrations;
+mod outages;
 mod plans;
 mod races;
 mod redis;

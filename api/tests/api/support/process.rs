@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -43,28 +44,41 @@ pub fn free_port() -> u16 {
 
 pub fn command(folder: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_context-api"));
-    command.env_clear().current_dir(folder).envs(variables.iter().copied());
+    command.env_clear().env("METRICS_ADDR", "off").current_dir(folder).envs(variables.iter().copied());
     command
 }
 
 impl Process {
     /// `context-api serve` with just these variables, in `folder`.
     pub fn serve(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
-        Self::start(command(folder, variables), folder, port, "/health/ready")
+        Self::start(command(folder, variables), folder, "BIND_ADDR", port, "/health/ready")
     }
 
     /// `context-api embedder` with just these variables, its log in `folder`.
     pub fn embedder(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
         let mut command = command(folder, variables);
         command.arg("embedder");
-        Self::start(command, folder, port, "/health")
+        Self::start(command, folder, "BIND_ADDR", port, "/health")
     }
 
-    fn start(mut command: Command, folder: &Path, port: u16, ready_path: &'static str) -> Self {
+    /// `context-api worker` with just these variables, its log in `folder`. It serves nothing but its metrics.
+    pub fn worker(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(folder, variables);
+        command.arg("worker");
+        Self::start(command, folder, "METRICS_ADDR", port, "/metrics")
+    }
+
+    /// `address` is the variable that says where it listens.
+    fn start(
+        mut command: Command,
+        folder: &Path,
+        address: &str,
+        port: u16,
+        ready_path: &'static str,
+    ) -> Self {
         let bind = format!("127.0.0.1:{port}");
         let child = command
-            .env("BIND_ADDR", &bind)
-            .env("METRICS_ADDR", "off")
+            .env(address, &bind)
             .stdout(Stdio::piped())
             // A file: nobody empties a pipe while the test does other things.
             .stderr(File::create(folder.join(LOG)).expect("a log"))
@@ -123,10 +137,20 @@ impl Process {
         peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// SIGKILL.
+    /// One of its metrics, with its labels, if it counts that already.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let response = super::client().get(format!("{}/metrics", self.url)).send().await.ok()?;
+        let text = response.text().await.ok()?;
+        let line =
+            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// SIGKILL, to one that lives.
     pub fn kill(mut self) {
         self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
+        let status = self.child.wait().expect("wait");
+        assert!(status.signal().is_some(), "it had ended by itself: {status}\n{}", self.log());
     }
 
     /// A signal by its name.

@@ -2,6 +2,7 @@
 //! vectors say nothing about meaning; they only tell texts apart.
 
 use std::{
+    io,
     net::TcpListener,
     sync::{
         Arc, Mutex,
@@ -11,7 +12,8 @@ use std::{
 };
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use context_api::embedding::Provider;
+use context_api::{domain::Vector, embedding::Provider};
+use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -32,6 +34,8 @@ pub enum Behaviour {
     TooFew,
     /// `1e999` among the numbers.
     NotFinite,
+    /// Hangs up in the middle of its answer.
+    BreakOff,
     /// Refuses batches that hold this text, as TEI refuses a text that is too long.
     Poison(&'static str),
 }
@@ -93,6 +97,11 @@ impl StubProvider {
         Self { url, shared }
     }
 
+    /// What is kept of a text that [`Behaviour::Work`] has embedded.
+    pub fn vector_of(text: &str) -> Vector {
+        Vector::new(vector(text)).expect("a vector")
+    }
+
     pub fn provider(&self) -> Provider {
         Provider::Tei { url: self.url.clone(), api_key: None }
     }
@@ -135,6 +144,9 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
             vectors.pop();
         }
         Behaviour::NotFinite => return HttpResponse::Ok().content_type("application/json").body("[[1e999]]"),
+        Behaviour::BreakOff => {
+            return HttpResponse::Ok().content_type("application/json").streaming(broken_off());
+        }
         Behaviour::Poison(text) if body.inputs.iter().any(|input| input.contains(text)) => {
             return HttpResponse::UnprocessableEntity()
                 .json(json!({"error": "Input validation error: poisoned", "error_type": "Validation"}));
@@ -147,6 +159,11 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
+}
+
+fn broken_off() -> impl Stream<Item = Result<web::Bytes, io::Error>> {
+    let half = Ok(web::Bytes::from_static(b"[[0.1, 0.2"));
+    stream::iter([half, Err(io::ErrorKind::ConnectionReset.into())])
 }
 
 #[derive(Deserialize)]

@@ -1,12 +1,26 @@
-//! Random contexts, and random filters about them, for the test of filters. As text, so that `1.0` and repeated names
-//! stay what they are on their way.
+//! What is random and the same in each run. Contexts, and filters about them, for the test of filters: as text, so that
+//! `1.0` and repeated names stay what they are on their way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::{prelude::*, sample::select, strategy::Union};
+use proptest::{
+    prelude::*,
+    sample::select,
+    strategy::Union,
+    test_runner::{Config, RngSeed, TestRunner},
+};
 use serde_json::{Value, json};
 
 use super::USER;
+
+/// Chooses by `seed`, unless `PROPTEST_RNG_SEED` asks for another, and says which; `PROPTEST_CASES` asks for more cases.
+pub fn runner(seed: u64, cases: u32) -> TestRunner {
+    let config = Config::default();
+    let rng_seed = if config.rng_seed == RngSeed::Random { RngSeed::Fixed(seed) } else { config.rng_seed };
+    println!("random: {rng_seed:?}");
+    let cases = config.cases.max(cases);
+    TestRunner::new(Config { cases, rng_seed, failure_persistence: None, ..config })
+}
 
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
