@@ -21,6 +21,7 @@
 //! | `EMBEDDING_MODEL` | | for `openai` |
 //! | `OPENAI_API_KEY` | | for `openai` |
 //! | `EMBEDDING_THREADS` | one per core | of the built-in model |
+//! | `NEXT_EMBEDDING_PROVIDER`, `NEXT_…` | | a second provider beside the first: the same variables with this prefix |
 //! | `HISTORY_DAYS` | `90` | that superseded versions, deleted contexts and finished operations are kept |
 //! | `HISTORY_VERSIONS_MAX` | `10000` | superseded versions of one context that are kept |
 //! | `AUDIT_LOG_DAYS` | `365` | that the audit log is kept |
@@ -34,12 +35,15 @@
 //!
 //! Each may also be given as `NAME_FILE`, the path of a file that holds the value. An empty value is no value.
 
+mod provider;
 mod source;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
+#[cfg(feature = "builtin-embedder")]
+pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
@@ -70,6 +74,8 @@ pub struct Config {
     pub database: Database,
     pub redis: Option<RedisOptions>,
     pub provider: Provider,
+    /// The one that is to take the place of `provider`, while an operator changes the model.
+    pub next_provider: Option<Provider>,
     pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
@@ -79,7 +85,6 @@ pub struct Config {
 const BIND_DEFAULT: &str = "127.0.0.1:8000";
 const EMBEDDER_BIND_DEFAULT: &str = "127.0.0.1:3000";
 const METRICS_DEFAULT: &str = "127.0.0.1:9464";
-const OPENAI_URL: &str = "https://api.openai.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Config {
@@ -93,7 +98,8 @@ impl Config {
             drain: Duration::from_secs(source.parse_in("SHUTDOWN_DRAIN_SECONDS", 0..=300, 0)?),
             database: database(source)?,
             redis: redis(source)?,
-            provider: provider(source)?,
+            provider: provider::provider(source)?,
+            next_provider: provider::next_provider(source)?,
             retention: retention(source)?,
             worker_inline: source.parse("WORKER_INLINE", "`true` or `false`")?.unwrap_or(true),
             bootstrap_api_key: source
@@ -166,16 +172,7 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
     })
 }
 
-/// Threads of the built-in model.
-///
-/// # Errors
-/// [`ConfigError`].
-#[cfg(feature = "builtin-embedder")]
-pub fn embedding_threads(source: &Source) -> Result<NonZeroUsize, ConfigError> {
-    cores(source, "EMBEDDING_THREADS")
-}
-
-fn cores(source: &Source, name: &'static str) -> Result<NonZeroUsize, ConfigError> {
+fn cores(source: &Source, name: &str) -> Result<NonZeroUsize, ConfigError> {
     let default = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = source.parse_in(name, 1..=1024, default.get())?;
     Ok(NonZeroUsize::new(threads).unwrap_or(default))
@@ -256,43 +253,6 @@ fn redis(source: &Source) -> Result<Option<RedisOptions>, ConfigError> {
         None if password.is_some() => Err(source.refuse("REDIS_PASSWORD", "is set without REDIS_URL")),
         None => Ok(None),
     }
-}
-
-fn provider(source: &Source) -> Result<Provider, ConfigError> {
-    let url = source.text("EMBEDDING_SERVICE_URL")?;
-    if url
-        .as_ref()
-        .is_some_and(|url| reqwest::Url::parse(url).map_or(true, |url| !url.scheme().starts_with("http")))
-    {
-        return Err(source.refuse("EMBEDDING_SERVICE_URL", "must have the form http://host:port"));
-    }
-    let named = source.text("EMBEDDING_PROVIDER")?;
-    let default = if url.is_some() { "tei" } else { "builtin" };
-    match (named.as_deref().unwrap_or(default), url) {
-        ("tei", Some(url)) => Ok(Provider::Tei { url, api_key: secret(source, "EMBEDDING_API_KEY")? }),
-        ("tei", None) => {
-            Err(source.refuse("EMBEDDING_SERVICE_URL", "must be set for EMBEDDING_PROVIDER=tei"))
-        }
-        ("openai", url) => Ok(Provider::OpenAi {
-            url: url.unwrap_or_else(|| OPENAI_URL.to_owned()),
-            model: source.text("EMBEDDING_MODEL")?.ok_or_else(|| {
-                source.refuse("EMBEDDING_MODEL", "must be set for EMBEDDING_PROVIDER=openai")
-            })?,
-            api_key: secret(source, "OPENAI_API_KEY")?,
-        }),
-        ("builtin", Some(_)) => Err(source
-            .refuse("EMBEDDING_SERVICE_URL", "is set besides EMBEDDING_PROVIDER=builtin; unset one of them")),
-        #[cfg(feature = "builtin-embedder")]
-        ("builtin", None) => Ok(Provider::Builtin { threads: embedding_threads(source)? }),
-        #[cfg(not(feature = "builtin-embedder"))]
-        ("builtin", None) => Err(source
-            .refuse("EMBEDDING_SERVICE_URL", "must be set: this build has no embedding model of its own")),
-        _ => Err(source.refuse("EMBEDDING_PROVIDER", "must be `builtin`, `tei` or `openai`")),
-    }
-}
-
-fn secret(source: &Source, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
-    Ok(source.text(name)?.map(SecretString::from))
 }
 
 /// How to log.

@@ -37,7 +37,7 @@ impl Source {
     ///
     /// # Errors
     /// When both are given, or the file cannot be read.
-    pub fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+    pub fn text(&self, name: &str) -> Result<Option<String>, ConfigError> {
         let value = self.given(name);
         let file_variable = format!("{name}_FILE");
         if let Some(name) = [name, &file_variable].into_iter().find(|name| self.0.get(*name) == Some(&None)) {
@@ -66,7 +66,7 @@ impl Source {
     ///
     /// # Errors
     /// When it cannot be parsed.
-    pub fn parse<T: FromStr>(&self, name: &'static str, expected: &str) -> Result<Option<T>, ConfigError> {
+    pub fn parse<T: FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, ConfigError> {
         self.text(name)?
             .map(|text| text.trim().parse().map_err(|_| self.refuse(name, format!("must be {expected}"))))
             .transpose()
@@ -76,12 +76,7 @@ impl Source {
     ///
     /// # Errors
     /// When it is none, or out of range.
-    pub fn parse_in<T>(
-        &self,
-        name: &'static str,
-        range: RangeInclusive<T>,
-        default: T,
-    ) -> Result<T, ConfigError>
+    pub fn parse_in<T>(&self, name: &str, range: RangeInclusive<T>, default: T) -> Result<T, ConfigError>
     where
         T: FromStr + PartialOrd + Display,
     {
@@ -102,7 +97,7 @@ impl Source {
     ///
     /// # Errors
     /// When it is given in either way and is empty, and as [`text`](Self::text).
-    pub fn text_if_named(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+    pub fn text_if_named(&self, name: &str) -> Result<Option<String>, ConfigError> {
         let value = self.text(name)?;
         let named =
             [name.to_owned(), format!("{name}_FILE")].into_iter().find(|name| self.0.contains_key(name));
