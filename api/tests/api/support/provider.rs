@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpResponse, HttpServer, web};
-use context_api::embedding::Provider;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use context_api::embedding::{OpenAiOptions, Provider};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -34,6 +35,10 @@ pub enum Behaviour {
     NotFinite,
     /// Refuses batches that hold this text, as TEI refuses a text that is too long.
     Poison(&'static str),
+    /// On OpenAI's route: 400 to whoever asks for base64.
+    RefuseBase64,
+    /// On OpenAI's route: numbers, whatever was asked for.
+    IgnoreBase64,
 }
 
 struct Shared {
@@ -41,6 +46,8 @@ struct Shared {
     model: String,
     calls: AtomicUsize,
     texts: AtomicUsize,
+    /// `OpenAI-Organization` and `OpenAI-Project` of the last call.
+    account: Mutex<[Option<String>; 2]>,
 }
 
 pub struct StubProvider {
@@ -57,6 +64,8 @@ const DIMENSIONS: usize = 8;
 
 impl StubProvider {
     pub fn start(behaviour: Behaviour) -> Self {
+        // Whoever asks it needs one, if only by way of the provider.
+        rustls::crypto::ring::default_provider().install_default().ok();
         // A model of its own, so that a cache shared with other tests never answers for it.
         let model = format!("stub-{}", Uuid::new_v4());
         let shared = Arc::new(Shared {
@@ -64,6 +73,7 @@ impl StubProvider {
             model,
             calls: AtomicUsize::new(0),
             texts: AtomicUsize::new(0),
+            account: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -96,10 +106,20 @@ impl StubProvider {
 
     /// The same server, by OpenAI's route.
     pub fn openai_provider(&self) -> Provider {
-        Provider::OpenAi { url: format!("{}/v1", self.url), model: self.shared.model.clone(), api_key: None }
+        Provider::OpenAi(self.openai_options())
     }
 
-    /// Calls of `/embed` so far.
+    pub fn openai_options(&self) -> OpenAiOptions {
+        let (url, model) = (format!("{}/v1", self.url), self.shared.model.clone());
+        OpenAiOptions { url, model, ..OpenAiOptions::default() }
+    }
+
+    /// `OpenAI-Organization` and `OpenAI-Project` of the last call.
+    pub fn account(&self) -> [Option<String>; 2] {
+        self.shared.account.lock().expect("the lock").clone()
+    }
+
+    /// Calls so far.
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
     }
@@ -136,7 +156,11 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
         Behaviour::Spoil(text) if body.inputs.iter().any(|input| input.contains(text)) => {
             return HttpResponse::Ok().content_type("application/json").body("[[null]]");
         }
-        Behaviour::Work | Behaviour::Poison(_) | Behaviour::Spoil(_) => {}
+        Behaviour::Work
+        | Behaviour::Poison(_)
+        | Behaviour::Spoil(_)
+        | Behaviour::RefuseBase64
+        | Behaviour::IgnoreBase64 => {}
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
@@ -146,15 +170,46 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
 struct OpenAiEmbeddings {
     model: String,
     input: Vec<String>,
+    encoding_format: String,
+    dimensions: Option<usize>,
 }
 
 /// OpenAI's shape, last text first: the order is not promised, the index is.
-async fn openai_embeddings(shared: web::Data<Shared>, body: web::Json<OpenAiEmbeddings>) -> HttpResponse {
+async fn openai_embeddings(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    body: web::Json<OpenAiEmbeddings>,
+) -> HttpResponse {
+    shared.calls.fetch_add(1, Ordering::SeqCst);
+    let behaviour = shared.behaviour.lock().expect("the lock").clone();
+    let header = |name| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+    *shared.account.lock().expect("the lock") = [header("openai-organization"), header("openai-project")];
     if body.model != shared.model {
         return HttpResponse::NotFound().json(json!({"error": {"message": "no such model"}}));
     }
+    let wants_base64 = body.encoding_format == "base64";
+    match behaviour {
+        Behaviour::RefuseBase64 if wants_base64 => {
+            return HttpResponse::BadRequest().json(json!({"error": {"message": "floats only"}}));
+        }
+        Behaviour::Poison(text) if body.input.iter().any(|input| input.contains(text)) => {
+            return HttpResponse::BadRequest().json(json!({"error": {"message": "poisoned"}}));
+        }
+        _ => {}
+    }
     shared.texts.fetch_add(body.input.len(), Ordering::SeqCst);
-    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": vector(text)});
+    let encode = |text: &str| {
+        let mut values = vector(text);
+        if !matches!(behaviour, Behaviour::WrongDimension) {
+            values.truncate(body.dimensions.unwrap_or(DIMENSIONS));
+        }
+        if !wants_base64 || matches!(behaviour, Behaviour::IgnoreBase64) {
+            return json!(values);
+        }
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        json!(BASE64_STANDARD.encode(bytes))
+    };
+    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": encode(text)});
     let data: Vec<_> = body.input.iter().enumerate().map(item).rev().collect();
     HttpResponse::Ok().json(json!({"object": "list", "data": data, "model": body.model}))
 }
