@@ -3,6 +3,7 @@
 
 #[cfg(feature = "builtin-embedder")]
 mod builtin;
+mod estimate;
 mod in_parts;
 mod openai;
 mod tei;
@@ -15,7 +16,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use self::in_parts::InParts;
-pub use self::openai::OpenAiOptions;
+pub use self::{estimate::Estimate, openai::OpenAiOptions};
 use crate::domain::Vector;
 
 /// Which provider, and how to reach it.
@@ -37,7 +38,7 @@ pub struct Model {
     pub provider: &'static str,
     /// As the provider calls it; with `@` and a number when it is asked for vectors of so many dimensions.
     pub name: String,
-    /// Tokens of one text that it reads, where the provider tells.
+    /// Tokens of one text that it reads, special ones included, where the provider tells; `openai` does not.
     pub tokens_max: Option<i32>,
 }
 

@@ -44,6 +44,8 @@ pub enum Behaviour {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     model: String,
+    /// Tokens that it says it reads of a text.
+    tokens_max: Option<u32>,
     calls: AtomicUsize,
     texts: AtomicUsize,
     /// `OpenAI-Organization` and `OpenAI-Project` of the last call.
@@ -64,6 +66,11 @@ const DIMENSIONS: usize = 8;
 
 impl StubProvider {
     pub fn start(behaviour: Behaviour) -> Self {
+        Self::start_reading(behaviour, None)
+    }
+
+    /// One that says how many tokens of a text it reads.
+    pub fn start_reading(behaviour: Behaviour, tokens_max: Option<u32>) -> Self {
         // Whoever asks it needs one, if only by way of the provider.
         rustls::crypto::ring::default_provider().install_default().ok();
         // A model of its own, so that a cache shared with other tests never answers for it.
@@ -71,6 +78,7 @@ impl StubProvider {
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
             model,
+            tokens_max,
             calls: AtomicUsize::new(0),
             texts: AtomicUsize::new(0),
             account: Mutex::default(),
@@ -131,7 +139,7 @@ impl StubProvider {
 }
 
 async fn info(shared: web::Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({"model_id": shared.model}))
+    HttpResponse::Ok().json(json!({"model_id": shared.model, "max_input_length": shared.tokens_max}))
 }
 
 async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpResponse {
