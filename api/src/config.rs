@@ -19,7 +19,8 @@
 //! | `EMBEDDING_SERVICE_URL` | | of the embedding server |
 //! | `EMBEDDING_API_KEY` | | if a `tei` server asks for one |
 //! | `EMBEDDING_MODEL` | | for `openai` |
-//! | `OPENAI_API_KEY` | | for `openai` |
+//! | `EMBEDDING_DIMENSIONS` | the model's | of the vectors that `openai` is asked for |
+//! | `OPENAI_API_KEY`, `OPENAI_ORGANIZATION`, `OPENAI_PROJECT` | | for `openai` |
 //! | `EMBEDDING_THREADS` | one per core | of the built-in model |
 //! | `NEXT_EMBEDDING_PROVIDER`, `NEXT_…` | | a second provider beside the first: the same variables with this prefix |
 //! | `HISTORY_DAYS` | `90` | that superseded versions, deleted contexts and finished operations are kept |

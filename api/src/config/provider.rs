@@ -1,20 +1,27 @@
 //! Which embedding provider, and how to reach it. The variables of the one in use have no prefix, those of the one that
 //! is to take its place have `NEXT_`.
 
+use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 
 use super::{ConfigError, Source};
-use crate::embedding::Provider;
+use crate::{
+    domain::limits::DIMENSIONS_MAX,
+    embedding::{OpenAiOptions, Provider},
+};
 
 const OPENAI_URL: &str = "https://api.openai.com";
 const NEXT: &str = "NEXT_";
 /// All that say something about a provider.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 9] = [
     "EMBEDDING_PROVIDER",
     "EMBEDDING_SERVICE_URL",
     "EMBEDDING_API_KEY",
     "EMBEDDING_MODEL",
+    "EMBEDDING_DIMENSIONS",
     "OPENAI_API_KEY",
+    "OPENAI_ORGANIZATION",
+    "OPENAI_PROJECT",
     "EMBEDDING_THREADS",
 ];
 
@@ -59,7 +66,12 @@ impl Variables<'_> {
         }
         let named = self.text("EMBEDDING_PROVIDER")?;
         let default = if url.is_some() { "tei" } else { "builtin" };
-        match (named.as_deref().unwrap_or(default), url) {
+        let named = named.as_deref().unwrap_or(default);
+        if named != "openai" && self.is_set("EMBEDDING_DIMENSIONS") {
+            let reason = format!("is for {}=openai alone", self.name("EMBEDDING_PROVIDER"));
+            return Err(self.refuse("EMBEDDING_DIMENSIONS", reason));
+        }
+        match (named, url) {
             ("tei", Some(url)) => Ok(Provider::Tei { url, api_key: self.secret("EMBEDDING_API_KEY")? }),
             ("tei", None) => Err(self.refuse_without("EMBEDDING_SERVICE_URL", "tei")),
             ("openai", url) => self.openai(url.unwrap_or_else(|| OPENAI_URL.to_owned())),
@@ -83,11 +95,26 @@ impl Variables<'_> {
 
     fn openai(&self, url: String) -> Result<Provider, ConfigError> {
         let model = self.text("EMBEDDING_MODEL")?;
-        Ok(Provider::OpenAi {
+        let dimensions = self.name("EMBEDDING_DIMENSIONS");
+        let given = self.source.is_set(&dimensions);
+        let read = || self.source.parse_in(&dimensions, 1..=DIMENSIONS_MAX, DIMENSIONS_MAX);
+        Ok(Provider::OpenAi(OpenAiOptions {
             url,
             model: model.ok_or_else(|| self.refuse_without("EMBEDDING_MODEL", "openai"))?,
             api_key: self.secret("OPENAI_API_KEY")?,
-        })
+            dimensions: given.then(read).transpose()?,
+            organization: self.header("OPENAI_ORGANIZATION")?,
+            project: self.header("OPENAI_PROJECT")?,
+        }))
+    }
+
+    /// What is sent as a header.
+    fn header(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let value = self.text(name)?;
+        if value.as_ref().is_some_and(|value| HeaderValue::from_str(value).is_err()) {
+            return Err(self.refuse(name, "holds a character that no header may have"));
+        }
+        Ok(value)
     }
 
     fn name(&self, name: &str) -> String {
@@ -137,11 +164,10 @@ mod tests {
         ];
         let source = Source::from_pairs(&variables);
         assert!(matches!(provider(&source).unwrap(), Provider::Tei { url, .. } if url == "http://tei"));
-        let Some(Provider::OpenAi { url, model, api_key }) = next(&variables).unwrap() else {
-            panic!("a second provider")
-        };
-        assert_eq!((url.as_str(), model.as_str()), (OPENAI_URL, "large"));
-        assert_eq!(api_key.unwrap().expose_secret(), "sk-next");
+        let Some(Provider::OpenAi(openai)) = next(&variables).unwrap() else { panic!("a second provider") };
+        assert_eq!((openai.url.as_str(), openai.model.as_str()), (OPENAI_URL, "large"));
+        assert_eq!(openai.api_key.unwrap().expose_secret(), "sk-next");
+        assert!(openai.dimensions.is_none() && openai.organization.is_none() && openai.project.is_none());
         let tei = next(&[("NEXT_EMBEDDING_SERVICE_URL", "http://next")]).unwrap();
         assert!(matches!(tei, Some(Provider::Tei { url, api_key: None }) if url == "http://next"));
     }
@@ -156,6 +182,28 @@ mod tests {
         ]);
         let Ok(Some(Provider::Tei { api_key: Some(key), .. })) = tei else { panic!("{tei:?}") };
         assert_eq!(key.expose_secret(), "sk-file");
+    }
+
+    #[test]
+    fn what_openai_takes_besides_a_text_is_checked_at_the_start() {
+        let read = |name, value| {
+            let openai = [("EMBEDDING_PROVIDER", "openai"), ("EMBEDDING_MODEL", "m"), (name, value)];
+            provider(&Source::from_pairs(&openai)).map_err(|error| error.to_string())
+        };
+        for (name, value) in [
+            ("EMBEDDING_DIMENSIONS", "0"),
+            ("EMBEDDING_DIMENSIONS", "4001"),
+            ("EMBEDDING_DIMENSIONS", "many"),
+            ("OPENAI_ORGANIZATION", "or\ng"),
+            ("OPENAI_PROJECT", "pro\u{7f}ject"),
+        ] {
+            assert!(read(name, value).unwrap_err().starts_with(name), "{name}={value:?}");
+        }
+        let Ok(Provider::OpenAi(openai)) = read("EMBEDDING_DIMENSIONS", "1024") else { panic!("a provider") };
+        assert_eq!(openai.dimensions, Some(1024));
+        let tei = [("EMBEDDING_SERVICE_URL", "http://tei"), ("EMBEDDING_DIMENSIONS", "128")];
+        let error = provider(&Source::from_pairs(&tei)).unwrap_err().to_string();
+        assert_eq!(error, "EMBEDDING_DIMENSIONS is for EMBEDDING_PROVIDER=openai alone.");
     }
 
     #[test]

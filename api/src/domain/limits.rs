@@ -16,10 +16,16 @@ pub const CONTEXT_TYPE_CHARS_MAX: usize = 50;
 pub const KEY_CHARS_MAX: usize = 255;
 /// Bytes of the text that a context is found by, given or extracted. Also what keeps a tsvector below its 1 MiB.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of one chunk; see `service::chunking`.
-pub const CHUNK_BYTES_MAX: usize = 800;
-/// Chunks of one context: `TEXT_BYTES_MAX` split at its worst, with room.
-pub const CHUNKS_PER_CONTEXT_MAX: usize = 1024;
+/// Tokens of one chunk, special ones included, when nobody knows how many the model reads; see `service::chunking`.
+pub const CHUNK_TOKENS_DEFAULT: usize = 256;
+/// Tokens of one chunk for a model that reads fewer: what it cannot read at once is embedded in parts.
+pub const CHUNK_TOKENS_MIN: usize = 64;
+/// Tokens of one chunk for a model that reads more: one vector for several pages says little.
+pub const CHUNK_TOKENS_MAX: usize = 512;
+/// A chunk begins with so much of the one before it, as a divisor of its own size: a tenth at most.
+pub const CHUNK_OVERLAP_DIVISOR: usize = 10;
+/// Chunks of one context. English of `TEXT_BYTES_MAX` makes about 180 of 512 tokens, and 350 of 256.
+pub const CHUNKS_PER_CONTEXT_MAX: usize = 256;
 /// Seconds of `ttl_seconds`: ten years.
 pub const TTL_SECONDS_MAX: i64 = 10 * 366 * 24 * 3600;
 /// Contexts in one page of a list.

@@ -43,7 +43,8 @@ impl Embedder for Builtin {
     }
 
     async fn model(&self) -> Result<Model, EmbedError> {
-        Ok(Model { provider: "builtin", name: embedder::MODEL_ID.to_owned(), tokens_max: None })
+        let tokens_max = i32::try_from(embedder::TOKENS_MAX).ok();
+        Ok(Model { provider: "builtin", name: embedder::MODEL_ID.to_owned(), tokens_max })
     }
 
     async fn probe(&self) -> Result<(), EmbedError> {

@@ -1,5 +1,5 @@
-//! Texts that are too long for a model are embedded in parts, and never cut off. A text is split into chunks before, by its
-//! bytes; how many tokens those are only the model knows, and a query is not split at all.
+//! Texts that are too long for a model are embedded in parts, and never cut off. A text is split into chunks before, by an
+//! estimate; how many tokens those are only the model knows, and a query is not split at all.
 
 use std::{future::Future, pin::Pin};
 

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "builtin-embedder")]
 mod builtin;
+mod estimate;
 mod in_parts;
 mod openai;
 mod tei;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use self::in_parts::InParts;
+pub use self::{estimate::Estimate, openai::OpenAiOptions};
 use crate::domain::Vector;
 
 /// Which provider, and how to reach it.
@@ -26,7 +28,7 @@ pub enum Provider {
     /// A Hugging Face text-embeddings-inference server.
     Tei { url: String, api_key: Option<SecretString> },
     /// Any server with OpenAI's `POST /v1/embeddings`.
-    OpenAi { url: String, model: String, api_key: Option<SecretString> },
+    OpenAi(OpenAiOptions),
 }
 
 /// What embeds.
@@ -34,8 +36,9 @@ pub enum Provider {
 pub struct Model {
     /// `builtin`, `tei` or `openai`.
     pub provider: &'static str,
+    /// As the provider calls it; with `@` and a number when it is asked for vectors of so many dimensions.
     pub name: String,
-    /// Tokens of one text that it reads, where the provider tells.
+    /// Tokens of one text that it reads, special ones included, where the provider tells; `openai` does not.
     pub tokens_max: Option<i32>,
 }
 
@@ -121,9 +124,7 @@ pub fn connect(provider: &Provider) -> crate::error::Result<Arc<dyn Embedder>> {
         #[cfg(feature = "builtin-embedder")]
         Provider::Builtin { threads } => Arc::new(InParts(builtin::Builtin::load(*threads)?)),
         Provider::Tei { url, api_key } => Arc::new(InParts(tei::Tei::new(url, api_key.clone())?)),
-        Provider::OpenAi { url, model, api_key } => {
-            Arc::new(InParts(openai::OpenAi::new(url, model.clone(), api_key.clone())?))
-        }
+        Provider::OpenAi(options) => Arc::new(InParts(openai::OpenAi::new(options.clone())?)),
     })
 }
 

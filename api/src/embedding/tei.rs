@@ -34,6 +34,8 @@ struct EmbedBody {
 #[derive(Deserialize)]
 struct Info {
     model_id: String,
+    /// Tokens of one text, special ones included.
+    max_input_length: Option<u32>,
     /// Texts in one request.
     max_client_batch_size: Option<usize>,
     /// Texts of all requests together: a larger batch is refused as overload, for ever.
@@ -71,7 +73,8 @@ impl Embedder for Tei {
         let request = self.client.get(format!("{}/info", self.url)).timeout(wire::PROBE_DEADLINE);
         let info: Info = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
         self.batch_texts_max.store(info.batch_texts_max(), Ordering::Relaxed);
-        Ok(Model { provider: "tei", name: info.model_id, tokens_max: None })
+        let tokens_max = info.max_input_length.and_then(|tokens| i32::try_from(tokens).ok());
+        Ok(Model { provider: "tei", name: info.model_id, tokens_max })
     }
 
     async fn probe(&self) -> Result<(), EmbedError> {
@@ -105,6 +108,7 @@ mod tests {
         ] {
             let info = Info {
                 model_id: String::new(),
+                max_input_length: None,
                 max_client_batch_size: batch,
                 max_concurrent_requests: concurrent,
             };

@@ -116,7 +116,7 @@ impl Service {
         answer: impl Fn(&BatchResults) -> Result<KeptAnswer>,
     ) -> Result<KeptAnswer> {
         let given = operations.iter().flatten().filter_map(BatchOperation::context);
-        let space = self.space_of_given(given).await?;
+        let space = self.space_for(given).await?;
         let mut results: BatchResults = Vec::with_capacity(operations.len());
         let (mut places, mut prepared) = (Vec::new(), Vec::new());
         for (index, operation) in operations.into_iter().enumerate() {

@@ -3,13 +3,15 @@
 use time::OffsetDateTime;
 
 use super::{
-    Once, Service, chunking,
+    Once, Service,
+    chunking::{self, ChunkSize},
     unit::{in_unit, once},
 };
 use crate::{
     domain::{
         Access, Action, Actor, Context, ContextId, ContextPatch, Cursor, IdempotentRequest, KeptAnswer,
         ListRequest, NewContext, Page, Precondition, Selection, SpaceId, SpaceInfo,
+        limits::CHUNKS_PER_CONTEXT_MAX,
     },
     error::{Code, Error, Result},
     store::{Deletion, OnKey, Unit, WriteRow, Written},
@@ -31,7 +33,7 @@ impl Service {
         answer: impl Fn(&Written) -> Result<KeptAnswer>,
     ) -> Result<KeptAnswer> {
         actor.access.require_user(new.user_id)?;
-        let space = self.space_of_given([new]).await?;
+        let space = self.space_for([new]).await?;
         let id = ContextId::generate();
         let answered = if request.is_none() && *precondition == Precondition::None {
             // By far the most frequent way: one round trip.
@@ -141,7 +143,7 @@ impl Service {
         new: &NewContext,
         precondition: &Precondition,
     ) -> Result<Context> {
-        let space = self.space_of_given([new]).await?;
+        let space = self.space_for([new]).await?;
         self.change(actor, id, precondition, space, |present| Ok(new.clone().with_text_of(present))).await
     }
 
@@ -156,7 +158,8 @@ impl Service {
         patch: &ContextPatch,
         precondition: &Precondition,
     ) -> Result<Context> {
-        let space = if patch.gives_embedding() { self.space_to_give().await? } else { None };
+        let space =
+            if patch.gives_embedding() { self.space_to_give().await? } else { self.active_space().await? };
         self.change(actor, id, precondition, space, |context| patch.apply(context)).await
     }
 
@@ -176,7 +179,7 @@ impl Service {
             if new.user_id != current.user_id {
                 return Err(Error::invalid("/user_id", "a context stays with its user"));
             }
-            let row = write_row(id, &new, space.as_ref(), None)?;
+            let row = write_row(id, &new, space.as_ref(), Some(&current.text))?;
             let written =
                 unit.update_context(actor, space_id(space.as_ref()), row, Action::UpdateContext).await?;
             Ok(written.map_or(current, |written| written.context))
@@ -232,14 +235,18 @@ impl Service {
         })
     }
 
-    pub(super) async fn space_of_given<'n>(
+    /// The space that `news` are written for. There has to be one only if a caller gives an embedding.
+    ///
+    /// # Errors
+    /// As [`Service::space_to_give`], for those that bring an embedding; [`Code::DatabaseUnavailable`].
+    pub(super) async fn space_for<'n>(
         &self,
         news: impl IntoIterator<Item = &'n NewContext>,
     ) -> Result<Option<SpaceInfo>> {
         if news.into_iter().any(|new| new.embedding.is_some()) {
             self.space_to_give().await
         } else {
-            Ok(None)
+            self.active_space().await
         }
     }
 }
@@ -248,7 +255,8 @@ pub(super) fn space_id(space: Option<&SpaceInfo>) -> Option<SpaceId> {
     space.map(|space| SpaceId(space.id))
 }
 
-/// `new` as a row to be written.
+/// `new` as a row to be written. A text that is `stored` already is not too long, whatever the limits of the present space
+/// make of it: who changes only metadata has not sent it.
 ///
 /// # Errors
 /// Those of [`chunks`].
@@ -256,16 +264,24 @@ pub(super) fn write_row<'n>(
     id: ContextId,
     new: &'n NewContext,
     space: Option<&SpaceInfo>,
-    expected: Option<i64>,
+    stored: Option<&str>,
 ) -> Result<WriteRow<'n>> {
-    Ok(WriteRow { id, new, chunks: chunks(new, space)?.into(), expected, origin: None })
+    let is_stored = stored == Some(new.text.as_str());
+    let chunks_max = if is_stored { usize::MAX } else { CHUNKS_PER_CONTEXT_MAX };
+    let chunks = chunks_up_to(chunks_max, new, space)?.into();
+    Ok(WriteRow { id, new, chunks, expected: None, origin: None })
 }
 
-/// The text as search reads it. With an embedding of the caller's own it is one chunk.
+/// The text as search reads it: in chunks of the size for the active space's model. With an embedding of the caller's own it
+/// is one chunk.
 ///
 /// # Errors
 /// [`Code::TextTooLong`]; [`Code::InvalidVector`] when its dimension is not the space's.
 pub(super) fn chunks(new: &NewContext, space: Option<&SpaceInfo>) -> Result<Vec<String>> {
+    chunks_up_to(CHUNKS_PER_CONTEXT_MAX, new, space)
+}
+
+fn chunks_up_to(chunks_max: usize, new: &NewContext, space: Option<&SpaceInfo>) -> Result<Vec<String>> {
     match (&new.embedding, space) {
         (Some(vector), Some(space)) if vector.dimensions() != space.dims as usize => Err(Error::new(
             Code::InvalidVector,
@@ -277,8 +293,24 @@ pub(super) fn chunks(new: &NewContext, space: Option<&SpaceInfo>) -> Result<Vec<
         )
         .with_violation("/embedding", format!("must have {} numbers", space.dims))),
         (Some(_), _) => Ok(vec![new.text.clone()]),
-        (None, _) => chunking::split(&new.text),
+        (None, _) => {
+            let size = ChunkSize::of(space.and_then(|space| space.tokens_max));
+            chunking::split(&new.text, size, chunks_max)?.map_err(|count| too_many_chunks(new, count, size))
+        }
     }
+}
+
+fn too_many_chunks(new: &NewContext, count: usize, size: ChunkSize) -> Error {
+    let pointer = if new.text_given { "/text" } else { "/content" };
+    Error::new(
+        Code::TextTooLong,
+        format!(
+            "The text makes about {count} chunks of {} tokens, {CHUNKS_PER_CONTEXT_MAX} at most; split it into several \
+             contexts, or give a shorter `text` that it is to be found by.",
+            size.tokens
+        ),
+    )
+    .with_violation(pointer, format!("makes about {count} chunks, {CHUNKS_PER_CONTEXT_MAX} at most"))
 }
 
 async fn create(
@@ -296,7 +328,7 @@ async fn create(
     };
     if let Some(current) = current {
         precondition.require(current.version)?;
-        let row = write_row(current.id, new, space, None)?;
+        let row = write_row(current.id, new, space, Some(&current.text))?;
         let written = unit.update_context(actor, space_id, row, Action::UpdateContext).await?;
         return Ok(written.unwrap_or(Written { context: current, created: false }));
     }

@@ -78,7 +78,7 @@ async fn restore(
     // An embedding of a space that is not the active one any more is made anew from the text.
     let embedding = past.embedding.filter(|(_, of)| Some(*of) == space_id(space)).map(|(vector, _)| vector);
     let new = NewContext::restored(past.context, embedding, &current)?;
-    let row = write_row(current.id, &new, space, None)?;
+    let row = write_row(current.id, &new, space, Some(&new.text))?;
     let written = unit.update_context(actor, space_id(space), row, Action::RestoreContext).await?;
     Ok(written.map_or(current, |written| written.context))
 }

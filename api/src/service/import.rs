@@ -183,7 +183,8 @@ impl Service {
         reader: &mut Reader<impl Stream<Item = Result<L, LineError>> + Unpin>,
     ) -> Result<Batch> {
         let mut batch = Batch { more: true, ..Batch::default() };
-        let (mut bytes, mut seen, mut space) = (0, HashSet::new(), None);
+        let (mut bytes, mut seen) = (0, HashSet::new());
+        let mut space = self.active_space().await?;
         let ends_at = Instant::now() + IMPORT_BATCH_AGE_MAX;
         while batch.lines < IMPORT_BATCH_LINES_MAX && bytes < IMPORT_BATCH_BYTES_MAX {
             let (number, imported, size) = match reader.next(ends_at).await? {

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use context_api::cache::RedisOptions;
+use context_api::{
+    cache::RedisOptions,
+    domain::Vector,
+    embedding::{self, EmbedError, OpenAiOptions, Provider, Purpose},
+};
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
@@ -235,6 +239,49 @@ async fn a_server_with_openais_route_embeds_each_text_as_its_own() {
     let found = app.search(json!({"query": "zzz", "mode": "semantic", "limit": 1})).await;
     assert_eq!(found.body["data"][0]["context"]["id"], json!(ids[1]), "vectors went to their own texts");
     assert_eq!(found.body["space"]["provider"], "openai");
+}
+
+#[tokio::test]
+async fn vectors_come_as_base64_or_as_numbers_from_whoever_knows_only_those() {
+    let stub = StubProvider::start(Behaviour::Work);
+    let (organization, project) = (Some("org-1".to_owned()), Some("proj-2".to_owned()));
+    let account = [organization.clone(), project.clone()];
+    let options = OpenAiOptions { organization, project, ..stub.openai_options() };
+    let texts = vec!["an otter".to_owned(), "zzz".to_owned()];
+    let mut seen: Vec<Vec<Vector>> = Vec::new();
+    for (behaviour, calls) in
+        [(Behaviour::Work, 1), (Behaviour::IgnoreBase64, 1), (Behaviour::RefuseBase64, 2)]
+    {
+        stub.behave(behaviour.clone());
+        let embedder = embedding::connect(&Provider::OpenAi(options.clone())).unwrap();
+        let before = stub.calls();
+        seen.push(embedder.embed(Purpose::Document, texts.clone()).await.unwrap());
+        assert_eq!(stub.calls() - before, calls, "{behaviour:?}");
+        let before = stub.calls();
+        seen.push(embedder.embed(Purpose::Document, texts.clone()).await.unwrap());
+        assert_eq!(stub.calls() - before, 1, "{behaviour:?}: what it knows is kept in mind");
+    }
+    assert!(seen.iter().flatten().zip(seen[0].iter().cycle()).all(|(a, b)| a.as_slice() == b.as_slice()));
+    assert_eq!(stub.account(), account);
+    // A refusal of the text is none of base64.
+    stub.behave(Behaviour::Poison("otter"));
+    let embedder = embedding::connect(&Provider::OpenAi(options)).unwrap();
+    let before = stub.calls();
+    let refused = embedder.embed(Purpose::Document, texts).await;
+    assert!(matches!(refused, Err(EmbedError::Permanent { .. })), "{refused:?}");
+    assert_eq!(stub.calls() - before, 2);
+}
+
+#[tokio::test]
+async fn vectors_of_another_length_are_not_taken_for_those_that_were_asked_for() {
+    let stub = StubProvider::start(Behaviour::Work);
+    let options = OpenAiOptions { dimensions: Some(4), ..stub.openai_options() };
+    let embedder = embedding::connect(&Provider::OpenAi(options)).unwrap();
+    let embed = || embedder.embed(Purpose::Document, vec!["an otter".to_owned()]);
+    assert_eq!(embed().await.unwrap()[0].dimensions(), 4);
+    stub.behave(Behaviour::WrongDimension);
+    let refused = embed().await;
+    assert!(matches!(refused, Err(EmbedError::Unusable { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 mod auth;
 mod batch;
 mod changes;
+mod chunks;
 mod conditions;
 mod contexts;
 mod crashes;

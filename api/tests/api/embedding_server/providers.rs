@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use context_api::embedding::{self, Provider, Purpose};
+use context_api::embedding::{self, OpenAiOptions, Provider, Purpose};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -79,7 +79,7 @@ async fn whatever_the_way_to_the_model_no_text_is_cut_off() {
     for provider in [
         Provider::Builtin { threads: NonZeroUsize::MIN },
         Provider::Tei { url: url.clone(), api_key: None },
-        Provider::OpenAi { url, model, api_key: None },
+        Provider::OpenAi(OpenAiOptions { url, model, ..OpenAiOptions::default() }),
     ] {
         let embedder = embedding::connect(&provider).unwrap();
         let text = |end: &str| "The heron stands in the river. ".repeat(40) + &end.repeat(20);
@@ -90,6 +90,28 @@ async fn whatever_the_way_to_the_model_no_text_is_cut_off() {
         assert!(cosine(otter, castle) < 0.99, "{provider:?}: the ends count: {}", cosine(otter, castle));
         assert!(cosine(otter, castle) > cosine(otter, short), "{provider:?}");
     }
+}
+
+#[tokio::test]
+async fn openais_route_gives_the_same_vectors_and_shorter_ones() {
+    let server = Server::start(&[]).await;
+    let url = server.process.url.clone();
+    let openai = |dimensions| {
+        let (url, model) = (url.clone(), "mini".to_owned());
+        Provider::OpenAi(OpenAiOptions { url, model, dimensions, ..OpenAiOptions::default() })
+    };
+    let embed = async |provider: Provider| {
+        let embedder = embedding::connect(&provider).unwrap();
+        let vectors = embedder.embed(Purpose::Document, vec!["a heron".to_owned()]).await.unwrap();
+        (vectors[0].as_slice().to_vec(), embedder.model().await.unwrap().name)
+    };
+    let (tei, _) = embed(Provider::Tei { url: url.clone(), api_key: None }).await;
+    let (whole, name) = embed(openai(None)).await;
+    assert_eq!(name, "mini");
+    assert!(tei.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-6));
+    let (short, name) = embed(openai(Some(128))).await;
+    assert_eq!((short.len(), name.as_str()), (128, "mini@128"));
+    assert!(short[0] / whole[0] > 1.0, "scaled to the length one");
 }
 
 #[tokio::test]

@@ -11,8 +11,12 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpResponse, HttpServer, web};
-use context_api::{domain::Vector, embedding::Provider};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use context_api::{
+    domain::Vector,
+    embedding::{OpenAiOptions, Provider},
+};
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -38,14 +42,22 @@ pub enum Behaviour {
     BreakOff,
     /// Refuses batches that hold this text, as TEI refuses a text that is too long.
     Poison(&'static str),
+    /// On OpenAI's route: 400 to whoever asks for base64.
+    RefuseBase64,
+    /// On OpenAI's route: numbers, whatever was asked for.
+    IgnoreBase64,
 }
 
 struct Shared {
     behaviour: Mutex<Behaviour>,
     model: String,
     dimensions: usize,
+    /// Tokens that it says it reads of a text.
+    tokens_max: Option<u32>,
     calls: AtomicUsize,
     texts: AtomicUsize,
+    /// `OpenAI-Organization` and `OpenAI-Project` of the last call.
+    account: Mutex<[Option<String>; 2]>,
 }
 
 pub struct StubProvider {
@@ -62,19 +74,32 @@ const DIMENSIONS: usize = 8;
 
 impl StubProvider {
     pub fn start(behaviour: Behaviour) -> Self {
-        Self::start_of(DIMENSIONS, behaviour)
+        Self::start_as(behaviour, DIMENSIONS, None)
     }
 
     /// With vectors of so many dimensions.
     pub fn start_of(dimensions: usize, behaviour: Behaviour) -> Self {
+        Self::start_as(behaviour, dimensions, None)
+    }
+
+    /// One that says how many tokens of a text it reads.
+    pub fn start_reading(behaviour: Behaviour, tokens_max: Option<u32>) -> Self {
+        Self::start_as(behaviour, DIMENSIONS, tokens_max)
+    }
+
+    fn start_as(behaviour: Behaviour, dimensions: usize, tokens_max: Option<u32>) -> Self {
+        // Whoever asks it needs one, if only by way of the provider.
+        rustls::crypto::ring::default_provider().install_default().ok();
         // A model of its own, so that a cache shared with other tests never answers for it.
         let model = format!("stub-{}", Uuid::new_v4());
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
             model,
             dimensions,
+            tokens_max,
             calls: AtomicUsize::new(0),
             texts: AtomicUsize::new(0),
+            account: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -99,7 +124,7 @@ impl StubProvider {
 
     /// What is kept of a text that [`Behaviour::Work`] has embedded.
     pub fn vector_of(text: &str) -> Vector {
-        Vector::new(vector(text)).expect("a vector")
+        Vector::new(vector(text, DIMENSIONS)).expect("a vector")
     }
 
     pub fn provider(&self) -> Provider {
@@ -112,10 +137,20 @@ impl StubProvider {
 
     /// The same server, by OpenAI's route.
     pub fn openai_provider(&self) -> Provider {
-        Provider::OpenAi { url: format!("{}/v1", self.url), model: self.shared.model.clone(), api_key: None }
+        Provider::OpenAi(self.openai_options())
     }
 
-    /// Calls of `/embed` so far.
+    pub fn openai_options(&self) -> OpenAiOptions {
+        let (url, model) = (format!("{}/v1", self.url), self.shared.model.clone());
+        OpenAiOptions { url, model, ..OpenAiOptions::default() }
+    }
+
+    /// `OpenAI-Organization` and `OpenAI-Project` of the last call.
+    pub fn account(&self) -> [Option<String>; 2] {
+        self.shared.account.lock().expect("the lock").clone()
+    }
+
+    /// Calls so far.
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
     }
@@ -127,7 +162,7 @@ impl StubProvider {
 }
 
 async fn info(shared: web::Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({"model_id": shared.model}))
+    HttpResponse::Ok().json(json!({"model_id": shared.model, "max_input_length": shared.tokens_max}))
 }
 
 async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpResponse {
@@ -155,7 +190,11 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
         Behaviour::Spoil(text) if body.inputs.iter().any(|input| input.contains(text)) => {
             return HttpResponse::Ok().content_type("application/json").body("[[null]]");
         }
-        Behaviour::Work | Behaviour::Poison(_) | Behaviour::Spoil(_) => {}
+        Behaviour::Work
+        | Behaviour::Poison(_)
+        | Behaviour::Spoil(_)
+        | Behaviour::RefuseBase64
+        | Behaviour::IgnoreBase64 => {}
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
@@ -170,15 +209,46 @@ fn broken_off() -> impl Stream<Item = Result<web::Bytes, io::Error>> {
 struct OpenAiEmbeddings {
     model: String,
     input: Vec<String>,
+    encoding_format: String,
+    dimensions: Option<usize>,
 }
 
 /// OpenAI's shape, last text first: the order is not promised, the index is.
-async fn openai_embeddings(shared: web::Data<Shared>, body: web::Json<OpenAiEmbeddings>) -> HttpResponse {
+async fn openai_embeddings(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    body: web::Json<OpenAiEmbeddings>,
+) -> HttpResponse {
+    shared.calls.fetch_add(1, Ordering::SeqCst);
+    let behaviour = shared.behaviour.lock().expect("the lock").clone();
+    let header = |name| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+    *shared.account.lock().expect("the lock") = [header("openai-organization"), header("openai-project")];
     if body.model != shared.model {
         return HttpResponse::NotFound().json(json!({"error": {"message": "no such model"}}));
     }
+    let wants_base64 = body.encoding_format == "base64";
+    match behaviour {
+        Behaviour::RefuseBase64 if wants_base64 => {
+            return HttpResponse::BadRequest().json(json!({"error": {"message": "floats only"}}));
+        }
+        Behaviour::Poison(text) if body.input.iter().any(|input| input.contains(text)) => {
+            return HttpResponse::BadRequest().json(json!({"error": {"message": "poisoned"}}));
+        }
+        _ => {}
+    }
     shared.texts.fetch_add(body.input.len(), Ordering::SeqCst);
-    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": vector(text, shared.dimensions)});
+    let encode = |text: &str| {
+        let mut values = vector(text, shared.dimensions);
+        if !matches!(behaviour, Behaviour::WrongDimension) {
+            values.truncate(body.dimensions.unwrap_or(shared.dimensions));
+        }
+        if !wants_base64 || matches!(behaviour, Behaviour::IgnoreBase64) {
+            return json!(values);
+        }
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        json!(BASE64_STANDARD.encode(bytes))
+    };
+    let item = |(index, text): (usize, &String)| json!({"index": index, "embedding": encode(text)});
     let data: Vec<_> = body.input.iter().enumerate().map(item).rev().collect();
     HttpResponse::Ok().json(json!({"object": "list", "data": data, "model": body.model}))
 }
