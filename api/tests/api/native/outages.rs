@@ -16,6 +16,8 @@ use crate::support::{Database, KEY, Process, USER, client, eventually, free_port
 const NOTES: usize = 40;
 /// From the end of an outage until all is ready.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// So long that a process that has just found the embedding server well has looked again before the end.
+const OUTAGE: Duration = Duration::from_millis(6_500);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Calls of the embedding server, whatever came of them.
@@ -194,7 +196,11 @@ async fn a_provider_that_is_killed_in_the_middle_of_a_batch_is_given_it_again() 
     provider.kill();
     let left = 1 + NOTES - stack.ready().await;
     assert!(left > 0, "the batch was under way");
-    stack.write("otter", NOTES).await;
+    let mut pace = tokio::time::interval(OUTAGE / NOTES as u32);
+    for _ in 0..NOTES {
+        pace.tick().await;
+        stack.write("otter", 1).await;
+    }
     stack.assert_words_alone("embedder_unavailable", Duration::from_secs(1)).await;
     stack.noticed().await;
     let provider = stack.start_provider().await;
