@@ -12,8 +12,9 @@ const CHARACTER: Hundredths = 100;
 const HANGUL: Hundredths = 200;
 /// Of an emoji and of what else takes four bytes.
 const FOUR_BYTES: Hundredths = 300;
-/// Of each blank after another one. A single one between words is part of the next word.
-const FURTHER_BLANK: Hundredths = 10;
+/// Of each blank after another one. A single one between words is part of the next word. So that a chunk has few bytes, also
+/// where a text has hardly anything else.
+const FURTHER_BLANK: Hundredths = 25;
 
 /// The words by which English is known; there is one among the next four or five of any prose.
 const ENGLISH: [&str; 31] = [

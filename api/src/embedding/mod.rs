@@ -1,6 +1,7 @@
 //! Turning text into vectors. A provider is a way to a model; everything above sees the trait alone. Imports `domain`
 //! and `error`.
 
+mod batched;
 #[cfg(feature = "builtin-embedder")]
 mod builtin;
 mod estimate;
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use thiserror::Error;
 
-use self::in_parts::InParts;
+use self::{batched::Batched, in_parts::InParts};
 pub use self::{estimate::Estimate, openai::OpenAiOptions};
 use crate::domain::Vector;
 
@@ -122,10 +123,18 @@ pub trait Embedder: Send + Sync {
 pub fn connect(provider: &Provider) -> crate::error::Result<Arc<dyn Embedder>> {
     Ok(match provider {
         #[cfg(feature = "builtin-embedder")]
-        Provider::Builtin { threads } => Arc::new(InParts(builtin::Builtin::load(*threads)?)),
-        Provider::Tei { url, api_key } => Arc::new(InParts(tei::Tei::new(url, api_key.clone())?)),
-        Provider::OpenAi(options) => Arc::new(InParts(openai::OpenAi::new(options.clone())?)),
+        Provider::Builtin { threads } => {
+            Arc::new(InParts(Batched::new(builtin::Builtin::load(*threads)?, threads.get())))
+        }
+        Provider::Tei { url, api_key } => together(tei::Tei::new(url, api_key.clone())?),
+        Provider::OpenAi(options) => together(openai::OpenAi::new(options.clone())?),
     })
+}
+
+/// What a server is wrapped in. A text that is too long is found alone, and then halved.
+fn together(embedder: impl Embedder + 'static) -> Arc<dyn Embedder> {
+    let calls_busy = embedder.calls_at_once();
+    Arc::new(InParts(Batched::new(embedder, calls_busy)))
 }
 
 /// Checks what a provider sent: as many vectors as texts, all of one dimension, all usable.

@@ -13,6 +13,8 @@ use crate::{domain::Vector, error::Result};
 
 /// The server's default for `--max-client-batch-size`; more at once gains nothing.
 const BATCH_TEXTS_MAX: usize = 32;
+/// As RFC 9218 has it, where 3 is usual and 0 most urgent.
+const URGENT: &str = "u=1";
 /// Calls with documents at the same time.
 const CALLS_AT_ONCE: usize = 2;
 
@@ -59,12 +61,16 @@ impl Tei {
 
 #[async_trait]
 impl Embedder for Tei {
-    async fn embed(&self, _: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
+    async fn embed(&self, purpose: Purpose, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
         let count = texts.len();
-        let request = self
+        let mut request = self
             .client
             .post(format!("{}/embed", self.url))
             .json(&EmbedBody { inputs: texts, truncate: false });
+        if purpose == Purpose::Query {
+            // `context-api embedder` then does them before documents; other servers do not mind.
+            request = request.header("Priority", URGENT);
+        }
         let vectors: Vec<Vec<f32>> = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
         check_vectors(vectors, count)
     }

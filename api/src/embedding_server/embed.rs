@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::header::HeaderMap, web};
 use embedder::{DIMENSIONS, Embedding, Keep, Lane, TOKENS_MAX};
 use serde::Deserialize;
 
@@ -36,6 +36,13 @@ enum TruncationDirection {
     Right,
 }
 
+/// Whether the request is more urgent than usual by its `Priority`, as in RFC 9218: `u=0` to `u=7`, 3 when it is not said.
+pub(super) fn is_urgent(headers: &HeaderMap) -> bool {
+    let priority = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let urgency = priority.split(',').find_map(|item| item.trim().strip_prefix("u=")?.parse::<u8>().ok());
+    urgency.is_some_and(|urgency| urgency < 3)
+}
+
 fn yes() -> bool {
     true
 }
@@ -49,6 +56,8 @@ pub(super) struct Job {
     /// Whether vectors get the length one.
     pub scale: bool,
     pub dimensions: Option<usize>,
+    /// Whether somebody waits for it as for a single question.
+    pub is_urgent: bool,
 }
 
 /// One vector for each text, and what they took.
@@ -74,6 +83,7 @@ pub(super) async fn embed(
             prompt_name: asked.prompt_name,
             scale: asked.normalize,
             dimensions: asked.dimensions,
+            is_urgent: is_urgent(request.headers()),
         };
         let (embedded, metered) = run(&state, job).await?;
         let mut response = HttpResponse::Ok();
@@ -97,8 +107,8 @@ pub(super) async fn run(state: &State, job: Job) -> Result<(Embedded, meter::Req
 
 async fn embed_texts(state: &State, job: Job) -> Result<Embedded, Problem> {
     input::check_count(&job.input, &state.options)?;
-    // A single question goes before lists, which nobody waits for as much.
-    let lane = if job.input.is_list() { Lane::Backfill } else { Lane::Query };
+    // A single question goes before lists, which nobody waits for as much unless they say so.
+    let lane = if job.input.is_list() && !job.is_urgent { Lane::Backfill } else { Lane::Query };
     let _permit = state.admit(job.input.len())?;
     if job.dimensions == Some(0) {
         return Err(Problem::invalid("`dimensions` should be positive"));

@@ -75,6 +75,7 @@ pub(super) async fn embeddings(
             prompt_name: None,
             scale: true,
             dimensions: asked.dimensions,
+            is_urgent: embed::is_urgent(request.headers()),
         };
         let (embedded, metered) = embed::run(&state, job).await?;
         let item = |(index, vector)| Item {

@@ -13,9 +13,9 @@ use crate::{
 
 /// Tokens that a model adds to every text: one before it and one behind.
 const SPECIAL_TOKENS: usize = 2;
-/// Bytes of text that are split at once, for each token of a chunk; usually enough for four chunks. The splitter looks at
+/// Bytes of text that are split at once, for each token of a chunk; usually enough for three chunks. The splitter looks at
 /// all that is left for each chunk that it makes, so a long text at once would take a time that grows by its square.
-const WINDOW_BYTES_PER_TOKEN: usize = 16;
+const WINDOW_BYTES_PER_TOKEN: usize = 10;
 
 /// How long chunks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -183,13 +183,16 @@ impl Service {
         for provider in self.providers.iter().cloned() {
             let service = self.clone();
             watches.spawn(async move {
+                let mut states = provider.state.subscribe();
                 loop {
-                    let pause = match provider.look().await {
-                        ProviderState::Up(_) => POLL_UP,
-                        _ => POLL_DOWN,
-                    };
+                    let state = provider.look().await;
                     service.measure_providers();
-                    tokio::time::sleep(pause).await;
+                    if matches!(state, ProviderState::Up(_)) {
+                        // A worker whose call has failed may see earlier that it is away.
+                        let away = states.wait_for(|state| !matches!(state, ProviderState::Up(_)));
+                        tokio::time::timeout(POLL_UP - POLL_DOWN, away).await.ok();
+                    }
+                    tokio::time::sleep(POLL_DOWN).await;
                 }
             });
         }

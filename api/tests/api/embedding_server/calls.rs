@@ -69,6 +69,10 @@ async fn neither_health_nor_a_question_waits_for_a_long_list() {
     assert!(!running.is_finished(), "health was asked of a busy server");
     vectors(&server, json!({"inputs": "a question"})).await;
     assert!(!running.is_finished(), "the question waited for the list");
+    // Nor do a few that say so: queries of a service that sends those of one moment together.
+    let urgent = server.embed(&json!({"inputs": ["a question", "another"]})).header("priority", "u=1");
+    assert_eq!(urgent.send().await.unwrap().status(), StatusCode::OK);
+    assert!(!running.is_finished(), "urgent ones waited for the list");
     // Nor does what tokenizes: that goes on beside the model.
     vectors(&server, json!({"inputs": "a question", "truncate": false})).await;
     assert!(!running.is_finished(), "counting tokens waited for the list");

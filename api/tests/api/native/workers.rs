@@ -190,12 +190,15 @@ const STORED: &str = "
 
 /// The context has this text, the chunks of just this version, and of each the vector that the provider makes of it.
 fn assert_embedded(key: &str, text: &str, rows: &[Stored]) {
-    let mut rest = text;
+    // Chunks overlap, and leave out nothing but blanks between them.
+    let (mut from, mut end) = (0, 0);
     for (chunk_no, row) in (0..).zip(rows) {
         assert_eq!((row.text.as_str(), row.status.as_str()), (text, "ready"), "{key}");
         assert_eq!((row.chunk_version, row.chunk_no), (Some(row.text_version), Some(chunk_no)), "{key}");
         let chunk = row.chunk.as_deref().unwrap();
-        rest = rest.trim_start().strip_prefix(chunk).unwrap_or_else(|| panic!("{key}: {chunk}"));
+        let start = from + text[from..].find(chunk).unwrap_or_else(|| panic!("{key}: {chunk}"));
+        assert_eq!(text[end.min(start)..start].trim(), "", "{key}: before {chunk}");
+        (from, end) = (start + 1, start + chunk.len());
         let vector = row.vector.as_deref().unwrap_or_else(|| panic!("{key}: chunk {chunk_no} has no vector"));
         let expected = StubProvider::vector_of(chunk);
         assert_eq!(vector.len(), expected.dimensions());
@@ -203,7 +206,7 @@ fn assert_embedded(key: &str, text: &str, rows: &[Stored]) {
         let is_near = vector.iter().zip(expected.as_slice()).all(|(a, b)| (a - b).abs() < 0.001);
         assert!(is_near, "{key}, {chunk}: {vector:?} and not {expected:?}");
     }
-    assert_eq!(rest.trim(), "", "{key}: all of the text is in its chunks");
+    assert_eq!(text[end..].trim(), "", "{key}: all of the text is in its chunks");
 }
 
 /// Kills one after another, at its own pace: nobody waits for anything by these pauses.
