@@ -62,7 +62,8 @@ impl Change {
         eventually("a full space", Duration::from_secs(20), async || {
             let space = self.space(id).await;
             let backfill = &space["backfill"];
-            let done = !backfill["indexed_at"].is_null()
+            let done = !backfill["complete_at"].is_null()
+                && !backfill["indexed_at"].is_null()
                 && [&backfill["pending"], &backfill["pending_fresh"]].iter().all(|count| **count == 0)
                 && backfill["contexts_seen"] == backfill["contexts_total"];
             done.then_some(space)
