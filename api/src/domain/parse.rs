@@ -6,6 +6,8 @@ use serde_path_to_error::Segment;
 
 use crate::error::{Code, Error, Result};
 
+/// An object of JSON. (serde would take an array, too, for the fields one after the other.)
+///
 /// # Errors
 /// [`Code::InvalidJson`] when it is not JSON; [`Code::InvalidRequest`], with the pointer, when it is no `T`.
 pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
@@ -26,6 +28,9 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
         }
     })?;
     deserializer.end().map_err(|error| not_json(&error))?;
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("", "must be an object"));
+    }
     Ok(value)
 }
 
@@ -84,6 +89,7 @@ mod tests {
             ("nonsense", Code::InvalidJson, None),
             (r#"{"name":"a","numbers":[1]} x"#, Code::InvalidJson, None),
             ("[]", Code::InvalidRequest, Some("")),
+            (r#" ["a", [1], "one"]"#, Code::InvalidRequest, Some("")),
             (r#"{"name":"a","numbers":[1,"2"]}"#, Code::InvalidRequest, Some("/numbers/1")),
             (r#"{"name":"a","numbers":[300]}"#, Code::InvalidRequest, Some("/numbers/0")),
             (r#"{"name":"a","numbers":[],"word":null}"#, Code::InvalidRequest, Some("/word")),

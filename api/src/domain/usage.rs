@@ -30,6 +30,7 @@ pub struct Stored {
     /// Pieces of text, which search finds.
     #[schema(minimum = 0)]
     pub chunks: i64,
+    /// Of the chunks, in all embedding spaces.
     #[schema(minimum = 0)]
     pub embeddings: i64,
     /// What contexts and versions take in the database, compressed as they are there; chunks, embeddings and indexes come on

@@ -106,7 +106,7 @@ fn complete_parameters(operation: &mut Value) {
 }
 
 /// What is added to derived schemas.
-fn additions() -> [(&'static str, Value); 7] {
+fn additions() -> [(&'static str, Value); 8] {
     let time = || json!({"pattern": TIME});
     let numbers = || json!({"items": {"minimum": f64::from(f32::MIN), "maximum": f64::from(f32::MAX)}});
     let version = || json!({"maximum": i64::MAX});
@@ -128,6 +128,10 @@ fn additions() -> [(&'static str, Value); 7] {
             }),
         ),
         ("Count", json!({"properties": {"as_of": time(), "valid_at": time(), "filter": optional_filter()}})),
+        (
+            "CompareEmbeddingSpace",
+            json!({"properties": {"queries": {"items": {"minLength": 1, "maxLength": 8192, "pattern": NAME}}}}),
+        ),
         ("RetryEmbeddings", json!({"properties": {"filter": optional_filter()}})),
         (
             "Search",

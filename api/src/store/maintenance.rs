@@ -12,9 +12,11 @@ impl Store {
     pub async fn vacuum(&self) -> Result<()> {
         let mut connection = self.connection().await?;
         // Only an owner vacuums, and not within a transaction: each statement goes alone.
-        for sql in
-            ["reset role", "vacuum (analyze) contexts, chunks, chunk_embeddings", "set role context_app"]
-        {
+        for sql in [
+            "reset role",
+            "vacuum (analyze) contexts, chunks, chunk_embeddings, embedding_work",
+            "set role context_app",
+        ] {
             let result = sqlx::raw_sql(sql).execute(connection.pg()).await;
             if let Err(error) = connection.settle(result) {
                 // Never give back a session that still is the superuser's.
