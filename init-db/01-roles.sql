@@ -1,10 +1,9 @@
 -- Run once by a superuser in the service's database, before `context-api migrate`; may be run again at any time.
 -- Plain SQL, so that psql, a container's entrypoint and the service itself can run it alike.
 --
--- Roles, so that a hole in the service is not a hole in the schema:
+-- Two roles, so that a hole in the service is not a hole in the schema:
 --   context_owner  owns the tables and runs migrations
 --   context_app    reads and writes rows, always under row-level security
---   context_indexer  owns the partitions of the embeddings, whose indexes the service builds. Nobody logs in as it
 -- Without a password nobody can log in as either over the network. Give them one here by
 --   PGOPTIONS="-c context.owner_password=… -c context.app_password=…" psql -f 01-roles.sql
 -- or later by `alter role`.
@@ -16,9 +15,6 @@ begin
     end if;
     if not exists (select from pg_roles where rolname = 'context_app') then
         create role context_app login nosuperuser nobypassrls nocreatedb nocreaterole;
-    end if;
-    if not exists (select from pg_roles where rolname = 'context_indexer') then
-        create role context_indexer nologin nosuperuser nobypassrls nocreatedb nocreaterole;
     end if;
     if coalesce(current_setting('context.owner_password', true), '') <> '' then
         execute format('alter role context_owner password %L', current_setting('context.owner_password'));
@@ -32,13 +28,5 @@ $$;
 -- Whoever may change the schema may also act as the service; never the other way round.
 grant context_app to context_owner;
 
--- Only a table's owner can build an index without stopping writes, and only outside of any function. So the service may act
--- as the owner of partitions, for that alone: row-level security shows it none of their rows, and what else it could make is in a
--- schema where nobody looks for anything.
-grant context_indexer to context_owner;
-grant context_indexer to context_app with inherit false, set true;
-
 grant usage, create on schema public to context_owner;
-create schema if not exists embedding_partitions;
-grant usage, create on schema embedding_partitions to context_owner, context_indexer;
 grant usage on schema public to context_app;

@@ -1,5 +1,3 @@
--- Needs the role `context_indexer` and the schema `embedding_partitions`: let a superuser run init-db/ again before.
---
 -- Embedding spaces side by side: a new model is filled in beside the one that search reads, and takes its place in one
 -- step. The one that it replaces stays, is written to, and may come back.
 
@@ -22,15 +20,16 @@ alter table embedding_spaces
     add column surveyed_context uuid,
     add column contexts_seen bigint not null default 0,
     add column is_surveyed boolean not null default false,
-    -- Since when the space has had everything that was there when it was made, and since when the index of it.
-    add column complete_at timestamptz,
-    add column indexed_at timestamptz;
+    -- Counts surveys, so that a step of one that was begun anew does not move the next one.
+    add column survey_no integer not null default 1,
+    -- Since when the space has had everything that was there when it was made.
+    add column complete_at timestamptz;
 update embedding_spaces
-set activated_at = created_at, is_surveyed = true, complete_at = created_at, indexed_at = created_at
+set activated_at = created_at, is_surveyed = true, complete_at = created_at
 where status = 'active';
 -- The service changes nothing else by itself: statuses change by the functions below.
 grant update (contexts_per_second, next_claim_at, is_paused, surveyed_tenant, surveyed_context, contexts_seen, is_surveyed,
-              complete_at, indexed_at)
+              survey_no, complete_at)
     on embedding_spaces to context_app;
 
 -- What a space lacks, but for the active one, of which `contexts.embedding_status` says it. Written in the same statement as
@@ -96,17 +95,16 @@ create function embedding_work_of(of_space integer, out backfill bigint, out fre
         from public.embedding_work w where w.space_id = of_space
     $$;
 
--- Makes a space with its partition; answers null when there is one of this model already, or, of the first one,
+-- Makes a space with its partition and index; answers null when there is one of this model already, or, of the first one,
 -- any that is active. Waits for the writes under way: whoever comes after them sees the space and queues work for it, and
 -- the survey sees what they wrote.
 create function create_embedding_space(new_provider text, new_model text, new_dims integer, new_tokens_max integer,
                                        is_first boolean) returns integer
-    language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '3s'
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '1s'
     as $$
     declare
         space integer;
         partition_name text;
-        index_now boolean;
         value_type text := (select format_type(typbasetype, null) from pg_catalog.pg_type
                             where oid = 'public.embedding_value'::regtype);
     begin
@@ -119,36 +117,28 @@ create function create_embedding_space(new_provider text, new_model text, new_di
         -- In the order in which a write takes them: the other way round each would wait for the other.
         lock table public.contexts in share row exclusive mode;
         lock table public.chunks in share row exclusive mode;
-        -- A space that is filled in one go gets its index when it is full, which takes a fifth of the time. The first one, and
-        -- the engine in process, where a build would keep everybody waiting, have it from the beginning.
-        index_now := is_first or value_type = 'vector';
-        insert into public.embedding_spaces (provider, model, dims, tokens_max, status, activated_at, is_surveyed, complete_at,
-                                             indexed_at)
+        insert into public.embedding_spaces (provider, model, dims, tokens_max, status, activated_at, is_surveyed, complete_at)
         values (new_provider, new_model, new_dims, new_tokens_max,
                 case when is_first then 'active' else 'building' end,
-                case when is_first then now() end, is_first, case when is_first then now() end,
-                case when index_now then now() end)
+                case when is_first then now() end, is_first, case when is_first then now() end)
         returning id into space;
         partition_name := 'chunk_embeddings_' || space;
         -- Made apart and attached, because that does not keep searches waiting.
-        execute format('create table embedding_partitions.%I
-                            (like public.chunk_embeddings including defaults including constraints)', partition_name);
-        execute format('alter table embedding_partitions.%I add check (space_id = %s), add check (vector_dims(embedding) = %s)',
+        execute format('create table public.%I (like public.chunk_embeddings including defaults including constraints)',
+                       partition_name);
+        execute format('alter table public.%I add check (space_id = %s), add check (vector_dims(embedding) = %s)',
                        partition_name, space, new_dims);
         -- What does not fit on a page: pgvector does not index it either, search compares all.
-        execute format('alter table embedding_partitions.%I alter column embedding set storage %s',
+        execute format('alter table public.%I alter column embedding set storage %s',
                        partition_name, case when value_type = 'vector' and new_dims > 2000 then 'external' else 'plain' end);
-        if index_now and not (value_type = 'vector' and new_dims > 2000) then
-            -- Embeddings have length one, so the inner product orders as the cosine does, and costs less.
-            execute format('create index %I on embedding_partitions.%I using hnsw ((embedding::%s(%s)) %s_ip_ops)',
-                           partition_name || '_hnsw', partition_name, value_type, new_dims, value_type);
+        if not (value_type = 'vector' and new_dims > 2000) then
+            -- Embeddings have length one, so the inner product orders as the cosine does, and costs less. From the
+            -- beginning: only its owner, which the service is not, could index a table later without stopping writes.
+            execute format('create index on public.%I using hnsw ((embedding::%s(%s)) %s_ip_ops)',
+                           partition_name, value_type, new_dims, value_type);
         end if;
-        execute format('alter table public.chunk_embeddings attach partition embedding_partitions.%I for values in (%s)',
+        execute format('alter table public.chunk_embeddings attach partition public.%I for values in (%s)',
                        partition_name, space);
-        -- Whoever owns it may index it, and sees nothing of it.
-        execute format('alter table embedding_partitions.%I enable row level security, force row level security',
-                       partition_name);
-        execute format('alter table embedding_partitions.%I owner to context_indexer', partition_name);
         return space;
     end
     $$;
@@ -161,7 +151,7 @@ create or replace function create_first_embedding_space(new_provider text, new_m
 -- one active space for all of its work. Both spaces are surveyed again: the new one for what failed there, the old one for
 -- what had not been embedded in it yet.
 create function activate_embedding_space(new_space integer) returns boolean
-    language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '3s'
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '1s'
     as $$
     begin
         perform pg_advisory_xact_lock(hashtext('context-api embedding_spaces'));
@@ -171,11 +161,12 @@ create function activate_embedding_space(new_space integer) returns boolean
             return false;
         end if;
         update public.embedding_spaces
-        set status = 'standby', surveyed_tenant = null, surveyed_context = null, contexts_seen = 0, is_surveyed = false
+        set status = 'standby', surveyed_tenant = null, surveyed_context = null, contexts_seen = 0, is_surveyed = false,
+            survey_no = survey_no + 1, is_paused = false
         where status = 'active';
         update public.embedding_spaces
         set status = 'active', activated_at = clock_timestamp(), surveyed_tenant = null, surveyed_context = null,
-            contexts_seen = 0, is_surveyed = false, is_paused = false
+            contexts_seen = 0, is_surveyed = false, survey_no = survey_no + 1, is_paused = false
         where id = new_space;
         return true;
     end
@@ -196,7 +187,7 @@ create function retire_embedding_space(old_space integer) returns boolean
 -- Drops a space that was retired a while ago: by then no process takes it for anything else. Gives up soon when it would have
 -- to wait for somebody, because searches would wait behind it.
 create function drop_retired_embedding_space() returns integer
-    language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '200ms'
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '50ms'
     as $$
     declare
         space integer;
@@ -208,9 +199,7 @@ create function drop_retired_embedding_space() returns integer
         where status = 'retired' and retired_at < now() - interval '10 s' order by id limit 1;
         if space is not null then
             lock table public.contexts in row share mode;
-            -- Those of earlier versions are beside their parent.
-            execute format('drop table %s', coalesce(to_regclass('embedding_partitions.chunk_embeddings_' || space),
-                                                     to_regclass('public.chunk_embeddings_' || space)));
+            execute format('drop table public.%I', 'chunk_embeddings_' || space);
             delete from public.embedding_spaces where id = space;
         end if;
         return space;

@@ -38,7 +38,6 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         tokio::spawn(worker::remove_outdated(service.clone(), config.retention, stopped.clone()));
         tokio::spawn(worker::operations(service.clone(), stopped.clone()));
         tokio::spawn(worker::survey(service.clone(), stopped.clone()));
-        tokio::spawn(worker::index(service.clone(), stopped.clone()));
         tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
         tokio::spawn(worker::embed(service.clone(), stopped))
     });

@@ -50,8 +50,6 @@ pub struct Space {
     pub activated_at: Option<OffsetDateTime>,
     /// Since when it has had everything that was there when it was made.
     pub complete_at: Option<OffsetDateTime>,
-    /// Since when its index has been there.
-    pub indexed_at: Option<OffsetDateTime>,
     pub is_paused: bool,
     pub contexts_per_second: Option<i32>,
     pub survey: Survey,
@@ -65,6 +63,8 @@ pub struct Survey {
     pub context: Option<ContextId>,
     pub contexts_seen: i64,
     pub is_done: bool,
+    /// Which survey of the space it is.
+    pub number: i32,
 }
 
 /// What a space lacks, of all tenants together.
@@ -108,10 +108,6 @@ pub struct Backfill {
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub complete_at: Option<OffsetDateTime>,
-    /// Since when its nearest-neighbour index has been there, which is built after that; null before.
-    #[serde(with = "time::serde::rfc3339::option")]
-    #[schema(required)]
-    pub indexed_at: Option<OffsetDateTime>,
 }
 
 /// An embedding space, and how far it is.

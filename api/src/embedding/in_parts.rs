@@ -9,8 +9,9 @@ use text_splitter::{ChunkConfig, TextSplitter};
 use super::{EmbedError, Embedder, Model, Purpose};
 use crate::domain::Vector;
 
-/// How often a text is halved. The longest query, of 8 KiB, needs six times even if each of its bytes is a token.
-const DEPTH_MAX: usize = 8;
+/// How often a text is halved: the longest one, of 256 KiB, which is one chunk if it came with a vector of another model, may
+/// have a token in each of its bytes, for a model that reads 128.
+const DEPTH_MAX: usize = 11;
 
 /// An embedder that takes texts of any length.
 pub(super) struct InParts<E>(pub E);

@@ -79,7 +79,8 @@ impl Embedder for Tei {
         let request = self.client.get(format!("{}/info", self.url)).timeout(wire::PROBE_DEADLINE);
         let info: Info = wire::send(wire::authorize(request, self.api_key.as_ref())).await?;
         self.batch_texts_max.store(info.batch_texts_max(), Ordering::Relaxed);
-        let tokens_max = info.max_input_length.and_then(|tokens| i32::try_from(tokens).ok());
+        let tokens_max =
+            info.max_input_length.and_then(|tokens| i32::try_from(tokens).ok()).filter(|tokens| *tokens > 0);
         Ok(Model { provider: "tei", name: info.model_id, tokens_max })
     }
 

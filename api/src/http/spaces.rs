@@ -114,7 +114,7 @@ pub async fn create_embedding_space(
 
 /// List embedding spaces
 ///
-/// With how far each is.
+/// For operators. With how far each is.
 #[utoipa::path(
     tag = "embedding-spaces",
     operation_id = "list_embedding_spaces",
@@ -123,13 +123,16 @@ pub async fn create_embedding_space(
 )]
 #[get("/v1/embedding-spaces")]
 pub async fn list_embedding_spaces(
-    _: Caller<Admin>,
+    caller: Caller<Admin>,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
+    caller.principal.require_operator()?;
     Ok(HttpResponse::Ok().json(EmbeddingSpaceList { data: state.service.list_spaces().await? }))
 }
 
 /// Get an embedding space
+///
+/// For operators.
 #[utoipa::path(
     tag = "embedding-spaces",
     operation_id = "get_embedding_space",
@@ -142,10 +145,11 @@ pub async fn list_embedding_spaces(
 )]
 #[get("/v1/embedding-spaces/{id}")]
 pub async fn get_embedding_space(
-    _: Caller<Admin>,
+    caller: Caller<Admin>,
     state: web::Data<State>,
     id: web::Path<i32>,
 ) -> Result<HttpResponse, Problem> {
+    caller.principal.require_operator()?;
     Ok(HttpResponse::Ok().json(state.service.get_space(SpaceId(*id)).await?))
 }
 
@@ -202,7 +206,7 @@ pub async fn delete_embedding_space(
 
 /// List what a space's model cannot embed
 ///
-/// Contexts of your own tenant, with the provider's reason. In the active space it is the contexts whose
+/// For operators. Contexts of your own tenant, with the provider's reason. In the active space it is the contexts whose
 /// `embedding_status` is `failed`.
 #[utoipa::path(
     tag = "embedding-spaces",
@@ -220,6 +224,7 @@ pub async fn list_embedding_space_failures(
     state: web::Data<State>,
     id: web::Path<i32>,
 ) -> Result<HttpResponse, Problem> {
+    caller.principal.require_operator()?;
     let data = state.service.list_space_failures(caller.access().tenant, SpaceId(*id)).await?;
     Ok(HttpResponse::Ok().json(SpaceFailureList { data }))
 }
@@ -255,7 +260,7 @@ pub async fn retry_embedding_space(
 
 /// Compare a space with the active one
 ///
-/// Runs queries in both, by meaning alone, over the contexts that your key reaches, and answers the hits side by side with
+/// For operators. Runs queries in both, by meaning alone, over the contexts that your key reaches, and answers the hits side by side with
 /// the share that both have. It only reads.
 #[utoipa::path(
     tag = "embedding-spaces",
@@ -276,6 +281,7 @@ pub async fn compare_embedding_space(
     id: web::Path<i32>,
     body: OptionalBody<CompareEmbeddingSpace>,
 ) -> Result<HttpResponse, Problem> {
+    caller.principal.require_operator()?;
     let request = ComparisonRequest::new(body.value.queries, body.value.limit)?;
     Ok(HttpResponse::Ok().json(state.service.compare_space(caller.access(), SpaceId(*id), &request).await?))
 }

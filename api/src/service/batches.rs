@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Service, breaker::jitter, embed::Turn, queue::Line};
+use super::{Service, breaker::jitter, embed::Turn, provider::is_of, queue::Line};
 use crate::{
     domain::{ContextId, Vector},
     embedding::{EmbedError, Purpose},
@@ -168,6 +168,11 @@ impl Turn<'_> {
             let (found, wanted) = (vector.dimensions(), self.space.dims);
             let detail = format!("the provider sent {found} dimensions for a space of {wanted}");
             return Err(EmbedError::transient(detail));
+        }
+        // A server may come back with another model of the same dimension, before anybody has looked.
+        let model = self.provider.embedder.model().await?;
+        if !is_of(&model, self.space) {
+            return Err(EmbedError::transient(format!("the provider has another model now: {}", model.name)));
         }
         self.provider.document_breaker.close();
         Ok(vectors)

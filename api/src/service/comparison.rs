@@ -47,7 +47,7 @@ impl Service {
         };
         let queries = if request.queries.is_empty() {
             let texts = self.store.newest_texts(access, SAMPLED_QUERIES).await?;
-            texts.iter().map(|text| excerpt(text)).collect()
+            texts.iter().map(|text| excerpt(text.trim_start())).collect()
         } else {
             request.queries.clone()
         };

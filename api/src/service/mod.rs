@@ -30,7 +30,7 @@ mod usage;
 use std::{sync::Arc, time::Duration};
 
 use moka::future::Cache as Local;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 pub use self::{
     batch::BatchResults,
@@ -57,6 +57,8 @@ pub struct Service {
     keys: Keys,
     tenants: Tenants,
     spaces: Local<(), Arc<[Space]>>,
+    /// When a space may be dropped again after that was in somebody's way.
+    next_drop: Arc<tokio::sync::Mutex<Option<Instant>>>,
     /// Tells those who wait for an embedding that this process has written some.
     embedded: Arc<Notify>,
 }
@@ -72,6 +74,7 @@ impl Service {
             keys,
             tenants,
             spaces: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
+            next_drop: Arc::default(),
             embedded: Arc::default(),
         }
     }

@@ -128,7 +128,7 @@ impl Provider {
     }
 }
 
-fn is_of(model: &Model, space: &SpaceInfo) -> bool {
+pub(super) fn is_of(model: &Model, space: &SpaceInfo) -> bool {
     model.provider == space.provider && model.name == space.model
 }
 

@@ -110,7 +110,9 @@ impl Service {
     ) -> Result<()> {
         let Line { space, queue, tenant } = line;
         match queue {
-            Queue::Contexts => self.store.refuse_pending(tenant, context, version, delay, reason).await,
+            Queue::Contexts => {
+                self.store.refuse_pending(tenant, space, context, version, delay, reason).await
+            }
             Queue::Work { .. } => {
                 self.store.refuse_work(tenant, space, context, version, delay, reason).await
             }

@@ -5,7 +5,11 @@ use std::{
     time::Instant,
 };
 
-use super::{Service, breaker::Pass, provider::Unserved};
+use super::{
+    Service,
+    breaker::Pass,
+    provider::{Unserved, is_of},
+};
 use crate::{
     domain::{
         Access, Context, ContextId, Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest,
@@ -114,12 +118,18 @@ impl Service {
                 return Err(EmbedError::transient("the provider failed a moment ago"));
             }
             let embed = provider.embedder.embed(Purpose::Query, vec![text.to_owned()]);
-            let vectors = match tokio::time::timeout(QUERY_EMBEDDING_DEADLINE, embed).await {
-                Ok(result) => result,
+            // At the same time, so that it costs no query its time: what is cached must not be another model's.
+            let both = async { tokio::join!(embed, provider.embedder.model()) };
+            let vectors = match tokio::time::timeout(QUERY_EMBEDDING_DEADLINE, both).await {
+                Ok((_, Ok(model))) if !is_of(&model, space) => {
+                    Err(EmbedError::transient("the provider has another model now"))
+                }
+                Ok((result, _)) => result,
                 Err(_) => Err(EmbedError::transient("the query was not embedded in time")),
             };
             match &vectors {
-                Ok(_) => provider.query_breaker.close(),
+                // It is well, and takes other queries.
+                Ok(_) | Err(EmbedError::Permanent { .. }) => provider.query_breaker.close(),
                 Err(_) => {
                     provider.query_breaker.open(None);
                 }

@@ -198,12 +198,15 @@ impl Service {
                 if !force {
                     self.require_fit(&space, &unit.space_work(id).await?)?;
                 }
-                if !unit.activate_space(id).await? {
-                    return Err(conflict("The space was deleted."));
+                if unit.activate_space(id).await? {
+                    unit.log(actor, Action::ActivateEmbeddingSpace, target(id)).await?;
                 }
-                unit.log(actor, Action::ActivateEmbeddingSpace, target(id)).await?;
             }
             let space = unit.find_space(id).await?.ok_or_else(not_found)?;
+            // Unless somebody else has activated it meanwhile.
+            if space.status != SpaceStatus::Active {
+                return Err(conflict("The space was deleted."));
+            }
             Ok(self.describe(space, &unit.space_work(id).await?))
         })
         .await;
@@ -221,17 +224,12 @@ impl Service {
         if self.provider_of(&space.info).is_err() {
             return Err(provider_away());
         }
-        if space.complete_at.is_none() {
+        if space.complete_at.is_none() || !space.survey.is_done || work.backfill > 0 {
             let seen = space.survey.contexts_seen;
             return incomplete(format!(
                 "The backfill is not done: {} of the {seen} contexts looked at so far wait.",
                 work.backfill
             ));
-        }
-        if space.indexed_at.is_none() {
-            return incomplete(
-                "The index is being built; without it each search compares everything.".to_owned(),
-            );
         }
         if work.oldest_fresh_seconds > LAG_SECONDS_MAX {
             return incomplete(format!(
@@ -286,7 +284,6 @@ impl Service {
                 oldest_fresh_pending_seconds: work.oldest_fresh_seconds,
                 failed: work.failed,
                 complete_at: space.complete_at,
-                indexed_at: space.indexed_at,
             },
             info: space.info,
         }
@@ -312,7 +309,7 @@ pub(super) fn provider_away() -> Error {
 
 fn no_other_model() -> Error {
     conflict(
-        "Every configured embedding model has its space. Configure the new one with NEXT_EMBEDDING_PROVIDER or NEXT_EMBEDDING_SERVICE_URL, and start the service and its workers again.",
+        "Every configured embedding model has its space, or one that is being deleted. Configure the new one with NEXT_EMBEDDING_PROVIDER or NEXT_EMBEDDING_SERVICE_URL, and start the service and its workers again.",
     )
 }
 

@@ -1,7 +1,9 @@
 //! The survey: goes through all contexts and queues those that an embedding space lacks. It fills a new space, and checks two
 //! spaces after they have changed places.
 
-use std::time::Instant;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Service;
 use crate::{
@@ -13,6 +15,8 @@ use crate::{
 const PAGE_CONTEXTS: i64 = 1_000;
 /// The survey waits while so many contexts from before the space wait: the queue of a large installation need not hold all.
 const BACKFILL_MAX: i64 = 20_000;
+/// Between two tries to drop a space that is in use.
+const DROP_REST: Duration = Duration::from_secs(30);
 
 impl Service {
     /// A step for each space; answers whether there may be more to do at once.
@@ -37,7 +41,11 @@ impl Service {
         if from.is_done && space.complete_at.is_some() {
             return Ok(false);
         }
-        let waiting = if is_active { 0 } else { self.store.space_work(id).await?.backfill };
+        let waiting = if is_active {
+            self.store.backlog_of_all().await?.pending
+        } else {
+            self.store.space_work(id).await?.backfill
+        };
         if from.is_done {
             if waiting == 0 {
                 self.store.complete_space(id).await?;
@@ -49,7 +57,7 @@ impl Service {
             }
             return Ok(false);
         }
-        if space.is_paused || waiting >= BACKFILL_MAX {
+        if space.is_paused || (!is_active && waiting >= BACKFILL_MAX) {
             return Ok(false);
         }
         let tenant = match from.tenant {
@@ -72,41 +80,30 @@ impl Service {
         let page = self.store.survey(tenant, id, is_active, from.context, PAGE_CONTEXTS).await?;
         let contexts_seen = from.contexts_seen + page.seen;
         if page.seen == PAGE_CONTEXTS {
-            return Ok(Survey { tenant: Some(tenant), context: page.last, contexts_seen, is_done: false });
+            return Ok(Survey { tenant: Some(tenant), context: page.last, contexts_seen, ..from });
         }
         let next = self.tenant_after(Some(tenant)).await?;
-        Ok(Survey { tenant: next, context: None, contexts_seen, is_done: next.is_none() })
+        Ok(Survey { tenant: next, context: None, contexts_seen, is_done: next.is_none(), ..from })
     }
 
     async fn tenant_after(&self, tenant: Option<TenantId>) -> Result<Option<TenantId>> {
         Ok(self.store.list_tenants(tenant, 1).await?.first().map(|tenant| tenant.id))
     }
 
-    /// Builds the index of a space that is full, which may take hours; answers whether there was one.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn index_spaces(&self) -> Result<bool> {
-        let spaces = self.store.list_spaces().await?;
-        let is_full = |space: &&Space| {
-            space.status != SpaceStatus::Retired && space.complete_at.is_some() && space.indexed_at.is_none()
-        };
-        let Some(space) = spaces.iter().find(is_full) else { return Ok(false) };
-        let begun = Instant::now();
-        let built = self.store.index_space(&space.info).await?;
-        if built {
-            let took = begun.elapsed();
-            tracing::info!(space = space.info.id, ?took, "the index of an embedding space is there");
-        }
-        Ok(built)
-    }
-
     async fn drop_retired(&self) -> Result<()> {
+        {
+            let next = self.next_drop.lock().await;
+            if next.is_some_and(|next| Instant::now() < next) {
+                return Ok(());
+            }
+        }
         match self.store.drop_retired_space().await {
             Ok(Some(id)) => tracing::info!(space = id.0, "an embedding space was dropped"),
             Ok(None) => {}
-            // Somebody reads it still: next time.
-            Err(error) if error.code == Code::DatabaseBusy => {}
+            // Somebody reads for long. Whoever searches meanwhile waits behind this, so not again soon.
+            Err(error) if error.code == Code::DatabaseBusy => {
+                *self.next_drop.lock().await = Some(Instant::now() + DROP_REST);
+            }
             Err(error) => return Err(error),
         }
         Ok(())

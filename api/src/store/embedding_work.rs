@@ -288,11 +288,15 @@ impl Store {
     ) -> Result<()> {
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query(
-            "update embedding_work w
+            "with locked as materialized (
+                 select c.id from contexts c where c.tenant_id = $1 and c.id = $3 and c.text_version = $4
+                 for no key update
+             )
+             update embedding_work w
              set status = case when $5::float8 is null then 'failed' else 'pending' end, error = $6,
                  due_at = clock_timestamp() + make_interval(secs => coalesce($5, 0)), attempts = w.attempts + 1
-             where w.tenant_id = $1 and w.space_id = $2 and w.context_id = $3 and w.status = 'pending'
-               and exists (select from contexts c where c.tenant_id = $1 and c.id = $3 and c.text_version = $4)",
+             from locked
+             where w.tenant_id = $1 and w.space_id = $2 and w.context_id = locked.id and w.status = 'pending'",
         )
         .bind(tenant.0)
         .bind(space.0)

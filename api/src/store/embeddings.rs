@@ -214,13 +214,14 @@ impl Store {
     }
 
     /// Notes that the model could do nothing with the text of this version: it is tried again after `delay`, or with none
-    /// never, and then its reader sees the reason.
+    /// never, and then its reader sees the reason. Nothing, if search reads another space by now.
     ///
     /// # Errors
     /// When the database cannot be reached.
     pub async fn refuse_pending(
         &self,
         tenant: TenantId,
+        space: SpaceId,
         context: ContextId,
         version: i64,
         delay: Option<Duration>,
@@ -232,13 +233,15 @@ impl Store {
              set embedding_status = case when $4::float8 is null then 'failed' else 'pending' end, embedding_error = $5,
                  embedding_due_at = now() + make_interval(secs => coalesce($4, 0)),
                  embedding_attempts = embedding_attempts + 1
-             where tenant_id = $1 and id = $2 and text_version = $3 and embedding_status = 'pending'",
+             where tenant_id = $1 and id = $2 and text_version = $3 and embedding_status = 'pending'
+               and exists (select from embedding_spaces s where s.id = $6 and s.status = 'active')",
         )
         .bind(tenant.0)
         .bind(context.0)
         .bind(version)
         .bind(delay.map(|delay| delay.as_secs_f64()))
         .bind(reason)
+        .bind(space.0)
         .execute(connection.pg())
         .await;
         connection.settle(result).map(|_| ())

@@ -66,8 +66,7 @@ pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
 async fn become_owner(pg: &mut PgConnection) -> Result<()> {
     let (is_superuser, has_roles): (bool, bool) = sqlx::query_as(
         "select (select rolsuper from pg_roles where rolname = current_user),
-                (select count(*) = 3 from pg_roles where rolname in ('context_owner', 'context_app', 'context_indexer'))
-                and to_regnamespace('embedding_partitions') is not null",
+                (select count(*) = 2 from pg_roles where rolname in ('context_owner', 'context_app'))",
     )
     .fetch_one(&mut *pg)
     .await
@@ -88,8 +87,8 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
     } else if !has_roles {
         return Err(Error::new(
             Code::DatabaseUnavailable,
-            "The database lacks one of the roles `context_owner`, `context_app` and `context_indexer`, or the schema \
-             `embedding_partitions`. Let a superuser run the files of init-db/ in it, then migrate again.",
+            "The database has no roles `context_owner` and `context_app`. Let a superuser run the files of init-db/ in \
+             it, then migrate again.",
         ));
     }
     let session = format!(

@@ -15,7 +15,6 @@ mod failure;
 mod filter;
 mod health;
 mod idempotency;
-mod indexes;
 mod life;
 mod maintenance;
 mod migrations;

@@ -16,8 +16,8 @@ use crate::{
 /// The columns of a [`Space`].
 macro_rules! columns {
     () => {
-        "s.id, s.provider, s.model, s.dims, s.tokens_max, s.status, s.created_at, s.activated_at, s.complete_at, s.indexed_at, s.is_paused,
-         s.contexts_per_second, s.surveyed_tenant, s.surveyed_context, s.contexts_seen, s.is_surveyed"
+        "s.id, s.provider, s.model, s.dims, s.tokens_max, s.status, s.created_at, s.activated_at, s.complete_at, s.is_paused,
+         s.contexts_per_second, s.surveyed_tenant, s.surveyed_context, s.contexts_seen, s.is_surveyed, s.survey_no"
     };
 }
 
@@ -32,20 +32,21 @@ const CHANGE: &str = concat!(
     columns!()
 );
 
-/// From the beginning, unless a survey is under way.
+/// From the beginning.
 const SURVEY_AGAIN: &str = concat!(
     "update embedding_spaces s
-     set surveyed_tenant = null, surveyed_context = null, contexts_seen = 0, is_surveyed = false
+     set surveyed_tenant = null, surveyed_context = null, contexts_seen = 0, is_surveyed = false,
+         survey_no = s.survey_no + 1
      where s.id = $1 and s.status <> 'retired' returning ",
     columns!()
 );
 
 /// Nothing, if somebody else has moved it since. $1 space, $2 and $3 where it was, $4 and $5 where it is, $6 contexts seen,
-/// $7 whether that was the end
+/// $7 whether that was the end, $8 which survey it is
 const MOVE_SURVEY: &str = "
     update embedding_spaces
     set surveyed_tenant = $4, surveyed_context = $5, contexts_seen = contexts_seen + $6, is_surveyed = $7
-    where id = $1 and not is_surveyed and surveyed_tenant is not distinct from $2
+    where id = $1 and not is_surveyed and survey_no = $8 and surveyed_tenant is not distinct from $2
       and surveyed_context is not distinct from $3";
 
 /// The pace: claims so many contexts, if it is time to. What was not claimed in time may follow within two seconds. $1 space, $2 contexts
@@ -129,6 +130,7 @@ impl Store {
             .bind(to_context)
             .bind(to.contexts_seen - from.contexts_seen)
             .bind(to.is_done)
+            .bind(from.number)
             .execute(connection.pg())
             .await;
         connection.settle(result).map(|_| ())
@@ -315,7 +317,6 @@ fn from_row(row: &PgRow) -> Result<Space> {
             created_at: row.try_get("created_at")?,
             activated_at: row.try_get("activated_at")?,
             complete_at: row.try_get("complete_at")?,
-            indexed_at: row.try_get("indexed_at")?,
             is_paused: row.try_get("is_paused")?,
             contexts_per_second: row.try_get("contexts_per_second")?,
             survey: Survey {
@@ -323,6 +324,7 @@ fn from_row(row: &PgRow) -> Result<Space> {
                 context: row.try_get::<Option<Uuid>, _>("surveyed_context")?.map(ContextId),
                 contexts_seen: row.try_get("contexts_seen")?,
                 is_done: row.try_get("is_surveyed")?,
+                number: row.try_get("survey_no")?,
             },
         })
     };

@@ -96,22 +96,6 @@ pub async fn survey(service: Service, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Builds the indexes of embedding spaces until `stop` turns true. One that is being built then is left to the database.
-pub async fn index(service: Service, mut stop: watch::Receiver<bool>) {
-    loop {
-        let build = async {
-            if let Err(error) = service.index_spaces().await {
-                tracing::warn!(%error, code = %error.code, "the index of an embedding space was not built; it will be");
-            }
-            tokio::time::sleep(REST).await;
-        };
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = build => {}
-        }
-    }
-}
-
 /// How often outdated rows are removed. They are invisible at once; this is about their space.
 const REMOVE_EVERY: Duration = Duration::from_secs(60);
 

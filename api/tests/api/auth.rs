@@ -270,10 +270,6 @@ async fn nothing_of_a_tenant_can_be_reached_by_another_ones_key() {
         "GET /v1/audit-log",
         "POST /v1/contexts/import",
         "DELETE /v1/users/{user_id}",
-        // The service's, and nobody's alone.
-        "GET /v1/embedding-spaces",
-        "GET /v1/embedding-spaces/{space}",
-        "POST /v1/embedding-spaces/{space}/compare",
     ];
     // Reads first: afterwards there is something of the stranger's own to see.
     let mut routes = routes();

@@ -63,7 +63,6 @@ impl Change {
             let space = self.space(id).await;
             let backfill = &space["backfill"];
             let done = !backfill["complete_at"].is_null()
-                && !backfill["indexed_at"].is_null()
                 && [&backfill["pending"], &backfill["pending_fresh"]].iter().all(|count| **count == 0)
                 && backfill["contexts_seen"] == backfill["contexts_total"];
             done.then_some(space)
@@ -243,6 +242,33 @@ async fn a_space_that_is_activated_by_force_is_completed_afterwards() {
 }
 
 #[tokio::test]
+async fn a_space_that_was_forced_is_still_incomplete_when_it_comes_again() {
+    let change = Change::begin(20).await;
+    let id = change.create(json!({"is_paused": true})).await.body["id"].as_i64().unwrap();
+    change.new.behave(Behaviour::Hang(Duration::from_secs(30)));
+    assert_eq!(change.activate(id, json!({"force": true})).await.status, StatusCode::OK);
+    eventually("a look at all of it", Duration::from_secs(10), async || {
+        (change.space(id).await["backfill"]["contexts_seen"] == 20).then_some(())
+    })
+    .await;
+    eventually("the way back", Duration::from_secs(10), async || {
+        (change.activate(1, json!({})).await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    let early = change.activate(id, json!({})).await;
+    assert_eq!((early.status, early.code()), (StatusCode::CONFLICT, "embedding_space_incomplete"));
+    eventually("the old space's answers", Duration::from_secs(5), async || {
+        let found = change
+            .app
+            .search(json!({"query": "heron number 7", "mode": "semantic", "limit": 100}))
+            .await
+            .body;
+        (found["space"]["id"] == 1).then(|| assert_eq!(found["data"].as_array().unwrap().len(), 20))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_switch_leaves_no_write_behind() {
     let change = Change::begin(40).await;
     let id = change.create(json!({})).await.body["id"].as_i64().unwrap();
@@ -272,7 +298,10 @@ async fn a_switch_leaves_no_write_behind() {
     change.filled(id).await;
     change.filled(1).await;
     for to in [id, 1] {
-        assert_eq!(change.activate(to, json!({})).await.status, StatusCode::OK);
+        eventually("a space that was looked at", Duration::from_secs(10), async || {
+            (change.activate(to, json!({})).await.status == StatusCode::OK).then_some(())
+        })
+        .await;
         eventually("every context in this space", Duration::from_secs(10), async || {
             let body = json!({"query": "avocet", "mode": "semantic", "limit": 100});
             let found = change.app.search(body).await.body;
@@ -330,6 +359,10 @@ async fn only_what_makes_sense_is_done() {
         (Method::PATCH, format!("{SPACES}/2")),
         (Method::POST, format!("{SPACES}/2/activate")),
         (Method::POST, format!("{SPACES}/2/retry")),
+        (Method::POST, format!("{SPACES}/2/compare")),
+        (Method::GET, SPACES.to_owned()),
+        (Method::GET, format!("{SPACES}/2")),
+        (Method::GET, format!("{SPACES}/2/failures")),
         (Method::DELETE, format!("{SPACES}/2")),
     ] {
         let refused = app.send_as(&admin, method.clone(), &path, Some("{}".into())).await;

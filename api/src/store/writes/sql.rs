@@ -116,6 +116,7 @@ macro_rules! with_parts {
                     e.embedding
              from m join unnest($27::bigint[], $28::halfvec[]) as e (no, embedding) on e.no = m.no
              where m.text_version = m.version
+               and exists (select from embedding_spaces s where s.id = $4 and s.status = 'active')
          ), queued as (
              insert into embedding_work as w (tenant_id, space_id, context_id, is_fresh)
              select $1, s.id, m.id, true

@@ -88,7 +88,6 @@ impl App {
         let watcher = service.clone();
         let background = vec![
             tokio::spawn(worker::survey(service.clone(), stopped.clone())),
-            tokio::spawn(worker::index(service.clone(), stopped.clone())),
             tokio::spawn(worker::embed(service.clone(), stopped)),
             tokio::spawn(async move { watcher.watch_providers().await }),
         ];
