@@ -53,7 +53,7 @@ pub use search::{
 };
 pub use space::{
     Backfill, BackfillChange, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, EmbeddingSpace,
-    Space, SpaceFailure, SpaceInfo, SpaceStatus, SpaceWork, Survey,
+    Pace, Space, SpaceFailure, SpaceInfo, SpaceStatus, SpaceWork, Survey,
 };
 pub use tenant::{Tenant, TenantName};
 pub use transfer::{ExportLine, ImportCounts, ImportLine, ImportReport, Imported, Origin, derived_id};

@@ -128,23 +128,33 @@ pub struct EmbeddingSpace {
     pub backfill: Backfill,
 }
 
-/// What is changed of a backfill; what is none stays.
+/// What becomes of the pace of a backfill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    #[default]
+    AsBefore,
+    Unlimited,
+    /// Contexts a second.
+    AtMost(i32),
+}
+
+/// What is changed of a backfill.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BackfillChange {
+    /// None leaves it as it is.
     pub is_paused: Option<bool>,
-    /// The inner none is for no limit.
-    pub contexts_per_second: Option<Option<i32>>,
+    pub pace: Pace,
 }
 
 impl BackfillChange {
     /// # Errors
     /// [`crate::error::Code::InvalidRequest`] when the pace is none.
-    pub fn new(is_paused: Option<bool>, contexts_per_second: Option<Option<i32>>) -> Result<Self> {
-        if contexts_per_second.flatten().is_some_and(|pace| !(1..=BACKFILL_PACE_MAX).contains(&pace)) {
+    pub fn new(is_paused: Option<bool>, pace: Pace) -> Result<Self> {
+        if matches!(pace, Pace::AtMost(contexts) if !(1..=BACKFILL_PACE_MAX).contains(&contexts)) {
             let detail = format!("must be 1 to {BACKFILL_PACE_MAX}, or null for as fast as possible");
             return Err(Error::invalid("/contexts_per_second", detail));
         }
-        Ok(Self { is_paused, contexts_per_second })
+        Ok(Self { is_paused, pace })
     }
 }
 

@@ -12,7 +12,8 @@ use super::{
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
 };
 use crate::domain::{
-    BackfillChange, Comparison, ComparisonRequest, EmbeddingSpace, SpaceFailure, SpaceId, optional_whole,
+    BackfillChange, Comparison, ComparisonRequest, EmbeddingSpace, Pace, SpaceFailure, SpaceId,
+    optional_whole,
 };
 
 /// How a new space is to be filled.
@@ -38,12 +39,16 @@ pub struct ChangeEmbeddingSpace {
     /// Contexts a second at most, all workers together; null for as fast as they can.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 100_000)]
-    contexts_per_second: Option<Option<i32>>,
+    contexts_per_second: Pace,
 }
 
-/// Tells null from what is left out.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i32>>, D::Error> {
-    optional_whole(deserializer).map(Some)
+/// Of a field that is there: null is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
+    optional_whole(deserializer).map(pace)
+}
+
+fn pace(contexts_per_second: Option<i32>) -> Pace {
+    contexts_per_second.map_or(Pace::Unlimited, Pace::AtMost)
 }
 
 /// How to activate.
@@ -105,7 +110,7 @@ pub async fn create_embedding_space(
     body: OptionalBody<CreateEmbeddingSpace>,
 ) -> Result<HttpResponse, Problem> {
     caller.principal.require_operator()?;
-    let backfill = BackfillChange::new(Some(body.value.is_paused), Some(body.value.contexts_per_second))?;
+    let backfill = BackfillChange::new(Some(body.value.is_paused), pace(body.value.contexts_per_second))?;
     let request = body.idempotent.as_ref();
     let kept = |space: &EmbeddingSpace| answer(StatusCode::CREATED, space);
     let created = state.service.create_space(&caller.actor(), backfill, request, kept).await?;

@@ -190,7 +190,7 @@ impl Service {
                     if matches!(state, ProviderState::Up(_)) {
                         // A worker whose call has failed may see earlier that it is away.
                         let away = states.wait_for(|state| !matches!(state, ProviderState::Up(_)));
-                        tokio::time::timeout(POLL_UP - POLL_DOWN, away).await.ok();
+                        tokio::time::timeout(POLL_UP.saturating_sub(POLL_DOWN), away).await.ok();
                     }
                     tokio::time::sleep(POLL_DOWN).await;
                 }

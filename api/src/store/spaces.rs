@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{Store, Unit, pool::Connection};
 use crate::{
     domain::{
-        BackfillChange, ContextId, Space, SpaceFailure, SpaceId, SpaceInfo, SpaceStatus, SpaceWork, Survey,
-        TenantId,
+        BackfillChange, ContextId, Pace, Space, SpaceFailure, SpaceId, SpaceInfo, SpaceStatus, SpaceWork,
+        Survey, TenantId,
     },
     error::{Error, Result},
 };
@@ -242,12 +242,17 @@ impl Unit {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn change_backfill(&mut self, space: SpaceId, change: BackfillChange) -> Result<Option<Space>> {
+        let (is_changed, pace) = match change.pace {
+            Pace::AsBefore => (false, None),
+            Pace::Unlimited => (true, None),
+            Pace::AtMost(contexts) => (true, Some(contexts)),
+        };
         let connection = self.connection();
         let result = sqlx::query(CHANGE)
             .bind(space.0)
             .bind(change.is_paused)
-            .bind(change.contexts_per_second.is_some())
-            .bind(change.contexts_per_second.flatten())
+            .bind(is_changed)
+            .bind(pace)
             .fetch_optional(connection.pg())
             .await;
         connection.settle(result)?.as_ref().map(from_row).transpose()
