@@ -73,8 +73,25 @@ pub(super) fn push_scope(query: &mut QueryBuilder<Postgres>, scope: &SearchScope
     }
 }
 
+/// A part of a `with`: the contexts within the scope, at most so many. For scopes with a filter, which looks at contexts.
+pub(super) fn push_matched(
+    query: &mut QueryBuilder<Postgres>,
+    tenant: TenantId,
+    scope: &SearchScope,
+    contexts_max: i64,
+) {
+    query.push(concat!("matched as materialized (select c.id from contexts c where ", visible!()));
+    query.push(" and c.tenant_id = ").push_bind(tenant.0);
+    push_columns(query, scope, "c");
+    if let Some(filter) = &scope.filter {
+        query.push(" and ");
+        filter::push(query, filter, "c.id");
+    }
+    query.push(" limit ").push_bind(contexts_max).push(")");
+}
+
 /// The conditions on what contexts, chunks and embeddings alike have as columns. `table` is the row's name.
-fn push_columns(query: &mut QueryBuilder<Postgres>, scope: &SearchScope, table: &'static str) {
+pub(super) fn push_columns(query: &mut QueryBuilder<Postgres>, scope: &SearchScope, table: &'static str) {
     if let Some(user) = scope.user_id {
         query.push(format!(" and {table}.user_id = ")).push_bind(user.0);
     }
@@ -155,13 +172,9 @@ impl Store {
     ) -> Result<Option<Compared>> {
         let distance = Distance::new(self, space, vector);
         let mut query = QueryBuilder::new("with ");
-        if let Some(filter) = &scope.filter {
-            query.push(concat!("matched as materialized (select c.id from contexts c where ", visible!()));
-            query.push(" and c.tenant_id = ").push_bind(tenant.0);
-            push_columns(&mut query, scope, "c");
-            query.push(" and ");
-            filter::push(&mut query, filter, "c.id");
-            query.push(" limit ").push_bind(cap.contexts + 1).push("), ");
+        if scope.filter.is_some() {
+            push_matched(&mut query, tenant, scope, cap.contexts + 1);
+            query.push(", ");
         }
         query.push("candidates as materialized (select k.context_id, k.version, k.chunk_no, -");
         distance.push(&mut query);
@@ -268,6 +281,27 @@ impl Store {
         connection.settle(result)
     }
 
+    /// The cosine of each chunk to `vector`, in the order of `hits`; none for one that has not been embedded.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn cosines_of_hits(
+        &self,
+        tenant: TenantId,
+        space: &SpaceInfo,
+        vector: &Vector,
+        hits: &[&ChunkHit],
+    ) -> Result<Vec<Option<f64>>> {
+        let mut query = QueryBuilder::new("select -");
+        Distance::new(self, space, vector).push(&mut query);
+        query.push(" from ");
+        push_wanted(&mut query, hits);
+        push_their_embeddings(&mut query, tenant, space);
+        let mut connection = self.tenant(tenant).await?;
+        let result = query.build_query_scalar().fetch_all(connection.pg()).await;
+        connection.settle(result)
+    }
+
     /// The embedding of each chunk, in the order of `hits`; none for one that has not been embedded.
     ///
     /// # Errors
@@ -280,12 +314,7 @@ impl Store {
     ) -> Result<Vec<Option<Vec<f32>>>> {
         let mut query = QueryBuilder::new("select k.embedding::vector from ");
         push_wanted(&mut query, hits);
-        query.push(
-            " left join chunk_embeddings k on k.context_id = w.context_id and k.version = w.version
-                                          and k.chunk_no = w.chunk_no and ",
-        );
-        push_embeddings(&mut query, tenant, space);
-        query.push(" order by w.place");
+        push_their_embeddings(&mut query, tenant, space);
         let mut connection = self.tenant(tenant).await?;
         let result = query.build_query_scalar::<Option<pgvector::Vector>>().fetch_all(connection.pg()).await;
         Ok(connection.settle(result)?.into_iter().map(|vector| vector.map(Vec::from)).collect())
@@ -293,7 +322,7 @@ impl Store {
 }
 
 /// The chunks that are asked for, numbered.
-fn push_wanted(query: &mut QueryBuilder<Postgres>, hits: &[&ChunkHit]) {
+pub(super) fn push_wanted(query: &mut QueryBuilder<Postgres>, hits: &[&ChunkHit]) {
     let contexts: Vec<Uuid> = hits.iter().map(|hit| hit.context.0).collect();
     let versions: Vec<i64> = hits.iter().map(|hit| hit.version).collect();
     let chunk_nos: Vec<i32> = hits.iter().map(|hit| hit.chunk_no).collect();
@@ -301,6 +330,16 @@ fn push_wanted(query: &mut QueryBuilder<Postgres>, hits: &[&ChunkHit]) {
     query
         .push_bind(chunk_nos)
         .push("::integer[]) with ordinality as w (context_id, version, chunk_no, place)");
+}
+
+/// Adds the embeddings `k` of those that are asked for, in their order; null where there is none.
+fn push_their_embeddings(query: &mut QueryBuilder<Postgres>, tenant: TenantId, space: &SpaceInfo) {
+    query.push(
+        " left join chunk_embeddings k on k.context_id = w.context_id and k.version = w.version
+                                      and k.chunk_no = w.chunk_no and ",
+    );
+    push_embeddings(query, tenant, space);
+    query.push(" order by w.place");
 }
 
 impl Store {

@@ -146,8 +146,9 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Hit {
     pub context: HitContext,
-    /// Semantic: the cosine, −1 to 1. Keyword: as BM25, from 0. Hybrid: the fused reciprocal ranks, from 0 to 1, which is
-    /// to be first in both legs. Compare scores within one answer only.
+    /// Semantic: the cosine, −1 to 1. Keyword: as BM25, from 0. Hybrid: the weighted mean of the
+    /// cosine and of the share that the keyword score has of the most that a text could get; with `fusion: rank` the fused
+    /// reciprocal ranks, from 0 to 1, which is to be first in both. Compare scores within one answer.
     pub score: f64,
     pub chunk: HitChunk,
     /// With `explain` only.

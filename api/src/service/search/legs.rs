@@ -135,19 +135,6 @@ impl Service {
             spaces.iter().find(|other| other.info.id == space.id && other.status != SpaceStatus::Retired);
         Ok(space.and_then(|space| space.chunks_estimate).unwrap_or(0))
     }
-
-    pub(super) async fn keyword_leg(
-        &self,
-        tenant: TenantId,
-        text: &str,
-        scope: &SearchScope,
-        depth: usize,
-    ) -> Result<Leg> {
-        best_per_context(depth, async |chunks_max| {
-            Ok((self.store.search_keyword(tenant, text, scope, chunks_max).await?, true))
-        })
-        .await
-    }
 }
 
 struct Nearest {
@@ -176,7 +163,7 @@ fn exact_cap(indexed: i64, wanted: i64) -> ExactCap {
 
 /// Reads chunks with `read` until `depth` contexts are among them or there are no more; `read` answers at most as many
 /// as it is asked for, best first, and whether it saw all it should.
-async fn best_per_context(
+pub(in crate::service) async fn best_per_context(
     depth: usize,
     mut read: impl AsyncFnMut(i64) -> Result<(Vec<ChunkHit>, bool)>,
 ) -> Result<Leg> {
