@@ -5,6 +5,7 @@ mod crashes;
 mod isolation;
 mod migrations;
 mod outages;
+mod past_search;
 mod plans;
 mod races;
 mod redis;
