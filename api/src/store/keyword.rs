@@ -1,14 +1,15 @@
 //! Finding chunks by their words.
 
-use sqlx::{QueryBuilder, Row, postgres::PgRow};
+use sqlx::QueryBuilder;
 
 use super::{
     Store,
-    search::{ChunkHit, push_scope},
+    past_search::Then,
+    search::{ChunkHit, hit_from_row, push_scope},
 };
 use crate::{
-    domain::{ContextId, SearchScope, TenantId},
-    error::{Error, Result},
+    domain::{SearchScope, TenantId},
+    error::Result,
 };
 
 impl Store {
@@ -23,6 +24,9 @@ impl Store {
         scope: &SearchScope,
         chunks_max: i64,
     ) -> Result<Vec<ChunkHit>> {
+        if let Some(then) = Then::of(tenant, scope) {
+            return self.search_keyword_as_of(&then, text, chunks_max).await;
+        }
         let mut query = QueryBuilder::new(
             "with query as materialized (select words, any_of(words) as any_of from query_words(",
         );
@@ -45,16 +49,4 @@ impl Store {
         let result = query.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
         connection.settle(result)?.iter().map(hit_from_row).collect()
     }
-}
-
-fn hit_from_row(row: &PgRow) -> Result<ChunkHit> {
-    let read = || {
-        Ok::<_, sqlx::Error>(ChunkHit {
-            context: ContextId(row.try_get("context_id")?),
-            version: row.try_get("version")?,
-            chunk_no: row.try_get("chunk_no")?,
-            score: row.try_get("score")?,
-        })
-    };
-    read().map_err(Error::internal)
 }

@@ -14,12 +14,14 @@ mod export;
 mod failure;
 mod filter;
 mod health;
+mod hits;
 mod idempotency;
 mod keyword;
 mod life;
 mod maintenance;
 mod migrations;
 mod operations;
+mod past_search;
 mod pool;
 mod search;
 mod spaces;
@@ -39,11 +41,12 @@ pub use self::{
     embeddings::{ChunkVector, PendingChunk, PendingContext},
     export::ExportRow,
     health::SchemaState,
+    hits::Found,
     idempotency::Claim,
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
-    search::{ChunkHit, Compared, ExactCap, Found},
+    search::{ChunkHit, Compared, ExactCap, Nearby},
     unit::Unit,
     upkeep::Removed,
     usage::Backlog,

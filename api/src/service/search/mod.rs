@@ -117,6 +117,11 @@ impl Service {
                 Err(reason) => legs.degraded.push(reason),
             }
         }
+        if let Some((_, space)) = &legs.semantic
+            && self.store.lacks_past_embeddings(tenant, space, &request.scope).await?
+        {
+            legs.degraded.push(Degraded::HistoryNotEmbedded);
+        }
         // Better by words alone than not at all.
         let by_words = match (by_words, text) {
             (None, Some(text)) if legs.semantic.is_none() => Some(keyword(text).await?),
@@ -145,7 +150,7 @@ impl Service {
         };
         if let Some(recency) = ranking.recency {
             let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-            let ages = self.store.ages_of_hits(tenant, &hits).await?;
+            let ages = self.store.ages_of_hits(tenant, &request.scope, &hits).await?;
             ranking::weigh_by_age(&mut candidates, &ages, recency);
         }
         if let Some(min_score) = ranking.min_score {
@@ -156,7 +161,7 @@ impl Service {
             && let Some(space) = &space
         {
             let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-            let vectors = self.store.vectors_of_hits(tenant, space, &hits).await?;
+            let vectors = self.store.vectors_of_hits(tenant, space, &request.scope, &hits).await?;
             candidates = ranking::diversify(candidates, &vectors, ranking.diversity, wanted);
         }
         candidates.truncate(wanted);
@@ -175,7 +180,9 @@ impl Service {
         let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
         let Bounded { rows: mut found, cut } =
             self.store.load_hits(access.tenant, &request.scope, &hits).await?;
-        self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        if request.scope.as_of.is_none() {
+            self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        }
         let hits = found
             .into_iter()
             .filter_map(|Found { context, chunk, place }| {
