@@ -78,6 +78,7 @@ impl Service {
         &self,
         tenant: TenantId,
         words: &Words,
+        scope: &SearchScope,
         hits: &[&ChunkHit],
     ) -> Result<Vec<f64>> {
         if words.weighted.is_empty() || hits.is_empty() {
@@ -85,7 +86,7 @@ impl Service {
         }
         let candidates = words.required.clone().unwrap_or_else(|| any_of(&words.weighted));
         let ranking = words.ranking(&candidates, Scan::Scope, 0, 0);
-        self.store.keyword_scores(tenant, &ranking, hits).await
+        self.store.keyword_scores(tenant, &ranking, scope, hits).await
     }
 }
 

@@ -5,7 +5,9 @@ use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use super::{
     ChunkHit, Match, Store,
-    search::{push_columns, push_matched, push_scope, push_wanted},
+    hits::push_wanted,
+    past_search::{Side, Then},
+    search::{push_columns, push_matched, push_scope},
 };
 use crate::{
     domain::{ContextId, KeywordQuery, SearchScope, TenantId},
@@ -169,7 +171,7 @@ impl Store {
             .push_bind(kinds)
             .push("::smallint[], ");
         sql.push_bind(texts).push("::text[]) with ordinality as p (kind, text, no))").push(KNOWN);
-        if scope.is_whole_tenant() {
+        if scope.is_whole_tenant() || scope.as_of.is_some() {
             sql.push(", null::bigint");
         } else if scope.filter.is_some() {
             // Contexts, which stand for their chunks: most have one.
@@ -199,30 +201,29 @@ impl Store {
     ) -> Result<Ranked> {
         let mut sql = QueryBuilder::new("with given as materialized (select ");
         push_given(&mut sql, ranking);
-        let by_filter = ranking.scan == Scan::Scope && scope.filter.is_some();
+        sql.push("), ");
+        let then = Then::of(tenant, scope);
+        let by_filter = then.is_none() && ranking.scan == Scan::Scope && scope.filter.is_some();
         if by_filter {
-            sql.push("), ");
             push_matched(&mut sql, tenant, scope, SCOPE_CHUNKS_MAX);
             sql.push(", ");
-        } else {
-            sql.push("), ");
         }
         sql.push("scored as materialized (select c.context_id, c.version, c.chunk_no, ");
         push_score(&mut sql, ranking);
-        sql.push(" as score from given g cross join (select k.context_id, k.version, k.chunk_no, k.terms, ");
-        push_norm(&mut sql, ranking);
-        sql.push(if by_filter {
-            " from matched join chunks k on k.context_id = matched.id"
-        } else {
-            " from chunks k"
-        });
-        sql.push(" where k.tenant_id = ").push_bind(tenant.0);
-        // As it stands after `is true`, the planner knows no index for it.
-        sql.push(" and (k.terms @@ (select g.candidates from given g))");
-        sql.push(if ranking.scan == Scan::Scope { " is true" } else { "" });
-        if by_filter {
+        sql.push(" as score from given g cross join (");
+        if let Some(then) = then {
+            push_candidates(&mut sql, tenant, ranking, "chunks k");
+            sql.push(" and ");
+            then.push_was_in_force(&mut sql, Side::Present);
+            sql.push(" union all ");
+            push_candidates(&mut sql, tenant, ranking, "past_chunks k");
+            sql.push(" and ");
+            then.push_was_in_force(&mut sql, Side::Past);
+        } else if by_filter {
+            push_candidates(&mut sql, tenant, ranking, "matched join chunks k on k.context_id = matched.id");
             push_columns(&mut sql, scope, "k");
         } else {
+            push_candidates(&mut sql, tenant, ranking, "chunks k");
             push_scope(&mut sql, scope);
         }
         sql.push(" limit ").push_bind(ranking.candidates_max);
@@ -244,6 +245,7 @@ impl Store {
         &self,
         tenant: TenantId,
         ranking: &Ranking<'_>,
+        scope: &SearchScope,
         hits: &[&ChunkHit],
     ) -> Result<Vec<f64>> {
         let mut sql = QueryBuilder::new("with given as materialized (select ");
@@ -254,15 +256,37 @@ impl Store {
         push_norm(&mut sql, ranking);
         sql.push(" from ");
         push_wanted(&mut sql, hits);
+        // The text of a version is in one of the two.
+        sql.push(if scope.as_of.is_some() {
+            " left join (select tenant_id, context_id, version, chunk_no, terms, length from chunks
+                         union all
+                         select tenant_id, context_id, version, chunk_no, terms, length from past_chunks) k"
+        } else {
+            " left join chunks k"
+        });
         sql.push(
-            " left join chunks k on k.context_id = w.context_id and k.version = w.version
-                                and k.chunk_no = w.chunk_no and k.tenant_id = ",
+            " on k.context_id = w.context_id and k.version = w.version and k.chunk_no = w.chunk_no and k.tenant_id = ",
         );
         sql.push_bind(tenant.0).push(") c order by c.place");
         let mut connection = self.tenant(tenant).await?;
         let result = sql.build_query_scalar().fetch_all(connection.pg()).await;
         connection.settle(result)
     }
+}
+
+/// The chunks `k` that are scored, as far as their words decide it.
+fn push_candidates(
+    sql: &mut QueryBuilder<Postgres>,
+    tenant: TenantId,
+    ranking: &Ranking<'_>,
+    from: &'static str,
+) {
+    sql.push("select k.context_id, k.version, k.chunk_no, k.terms, ");
+    push_norm(sql, ranking);
+    sql.push(" from ").push(from).push(" where k.tenant_id = ").push_bind(tenant.0);
+    // As it stands after `is true`, the planner knows no index for it.
+    sql.push(" and (k.terms @@ (select g.candidates from given g))");
+    sql.push(if ranking.scan == Scan::Scope { " is true" } else { "" });
 }
 
 /// How much the length of the chunk `k` counts against its words.

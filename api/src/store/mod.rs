@@ -14,6 +14,7 @@ mod export;
 mod failure;
 mod filter;
 mod health;
+mod hits;
 mod idempotency;
 mod keyword;
 mod keyword_statistics;
@@ -21,6 +22,7 @@ mod life;
 mod maintenance;
 mod migrations;
 mod operations;
+mod past_search;
 mod pool;
 mod search;
 mod spaces;
@@ -41,12 +43,13 @@ pub use self::{
     embeddings::{ChunkVector, PendingChunk, PendingContext},
     export::ExportRow,
     health::SchemaState,
+    hits::Found,
     idempotency::Claim,
     keyword::{KeywordFacts, Part, QueryTerm, Ranked, Ranking, SCOPE_CHUNKS_MAX, Scan, Weighted},
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
-    search::{ChunkHit, Compared, ExactCap, Found},
+    search::{ChunkHit, Compared, ExactCap, Nearby},
     tsquery::Match,
     unit::Unit,
     upkeep::Removed,

@@ -325,7 +325,7 @@ async fn a_scope_is_kept_however_it_is_read() {
     let mine = "0190d5a0-0000-7000-8000-0000000000bb";
     let theirs = "0190d5a0-0000-7000-8000-0000000000cc";
     let create = |n: usize| {
-        let (user, kind) = if n % 10 == 0 { (mine, "memo") } else { (theirs, "note") };
+        let (user, kind) = if n % 10 < 1 { (mine, "memo") } else { (theirs, "note") };
         json!({"op": "create", "context": {"user_id": user, "context_type": kind, "content": {}, "text": format!("otter {n}")}})
     };
     let operations: Vec<Value> = (0..50).map(create).collect();
@@ -351,7 +351,7 @@ async fn a_scope_is_kept_however_it_is_read() {
 #[tokio::test]
 async fn no_query_is_too_strange() {
     let app = filled(&["an otter or 1", "the river"]).await;
-    let many_words = (0..2_000).map(|n| format!("w{n} ")).collect::<String>();
+    let many_words = (0..2_000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     let odd: Vec<(String, usize)> = vec![
         ("the and of it".into(), 0),
         ("!!! ??? ...".into(), 0),

@@ -31,6 +31,8 @@ pub enum Degraded {
     NoEmbeddingSpace,
     /// The configured model is not the one of the active space; their vectors are never mixed.
     EmbeddingModelMismatch,
+    /// Some of what was there at `as_of` was never embedded in the active space, so only its words were looked at.
+    HistoryNotEmbedded,
 }
 
 /// The part of a context that matched best.

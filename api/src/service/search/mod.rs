@@ -125,6 +125,11 @@ impl Service {
                 Err(reason) => legs.degraded.push(reason),
             }
         }
+        if let Some((_, query)) = &legs.semantic
+            && self.store.lacks_past_embeddings(tenant, &query.space, &request.scope).await?
+        {
+            legs.degraded.push(Degraded::HistoryNotEmbedded);
+        }
         // Better by words alone than not at all.
         let by_words = match (by_words, text) {
             (None, Some(text)) if legs.semantic.is_none() => Some(keyword(text).await?),
@@ -144,7 +149,7 @@ impl Service {
         let mut candidates = Box::pin(self.fuse(tenant, request, legs)).await?;
         if let Some(recency) = ranking.recency {
             let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-            let ages = self.store.ages_of_hits(tenant, &hits).await?;
+            let ages = self.store.ages_of_hits(tenant, &request.scope, &hits).await?;
             ranking::weigh_by_age(&mut candidates, &ages, recency);
         }
         if let Some(min_score) = ranking.min_score {
@@ -155,7 +160,7 @@ impl Service {
             && let Some(space) = query.map(|query| query.space).or(self.active_space().await?)
         {
             let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-            let vectors = self.store.vectors_of_hits(tenant, &space, &hits).await?;
+            let vectors = self.store.vectors_of_hits(tenant, &space, &request.scope, &hits).await?;
             candidates = ranking::diversify(candidates, &vectors, ranking.diversity, wanted);
         }
         candidates.truncate(wanted);
@@ -174,8 +179,14 @@ impl Service {
                 let found_by_words: Vec<&ChunkHit> = by_words.iter().collect();
                 let found_by_meaning: Vec<&ChunkHit> = by_meaning.iter().collect();
                 let (cosines, keyword_scores) = tokio::try_join!(
-                    self.store.cosines_of_hits(tenant, &query.space, &query.vector, &found_by_words),
-                    self.keyword_scores(tenant, &keyword.words, &found_by_meaning),
+                    self.store.cosines_of_hits(
+                        tenant,
+                        &query.space,
+                        &query.vector,
+                        &request.scope,
+                        &found_by_words
+                    ),
+                    self.keyword_scores(tenant, &keyword.words, &request.scope, &found_by_meaning),
                 )?;
                 let keyword_bound = keyword.words.bound();
                 let (semantic, keyword) = (by_meaning, by_words);
@@ -206,7 +217,9 @@ impl Service {
         let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
         let Bounded { rows: mut found, cut } =
             self.store.load_hits(access.tenant, &request.scope, &hits).await?;
-        self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        if request.scope.as_of.is_none() {
+            self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        }
         let hits = found
             .into_iter()
             .filter_map(|Found { context, chunk, place }| {

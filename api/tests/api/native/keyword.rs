@@ -76,12 +76,13 @@ async fn whatever_is_written_the_words_are_counted_right() {
 #[tokio::test]
 async fn many_who_count_at_once_count_once() {
     let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
-    let lines: String = (0..1_500)
+    let lines: Vec<String> = (0..1_500)
         .map(|n| {
             let text = format!("otter {} of {}", n % 100, n % 11);
-            format!("{}\n", json!({"user_id": USER, "context_type": "note", "content": {}, "text": text}))
+            json!({"user_id": USER, "context_type": "note", "content": {}, "text": text}).to_string()
         })
         .collect();
+    let lines = lines.join("\n");
     import(&app, lines).await;
     let counting = (0..4).map(|_| app.service.count_words());
     for counted in futures_util::future::join_all(counting).await {
@@ -104,7 +105,7 @@ async fn import(app: &App, lines: String) {
 fn text_of(n: usize) -> String {
     let mut text = format!("all number{n}");
     for (every, word) in [(2, "half"), (3, "third"), (10, "tenth"), (97, "seldom"), (2_000, "rare")] {
-        if n % every == 0 {
+        if n.is_multiple_of(every) {
             text.push(' ');
             text.push_str(word);
         }
