@@ -16,6 +16,7 @@ mod history;
 mod import;
 mod keys;
 mod operations;
+mod pack;
 mod provider;
 mod queue;
 mod readiness;
@@ -29,6 +30,7 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
+use self::pack::Packing;
 use moka::future::Cache as Local;
 use tokio::{sync::Notify, time::Instant};
 
@@ -63,6 +65,7 @@ pub struct Service {
     next_drop: Arc<tokio::sync::Mutex<Option<Instant>>>,
     /// Tells those who wait for an embedding that this process has written some.
     embedded: Arc<Notify>,
+    packing: Packing,
 }
 
 impl Service {
@@ -79,6 +82,7 @@ impl Service {
             scopes: ScopeMemory::new(),
             next_drop: Arc::default(),
             embedded: Arc::default(),
+            packing: Packing::new(),
         }
     }
 

@@ -36,6 +36,7 @@ mod life;
 mod limits;
 mod native;
 mod openapi;
+mod pack;
 mod process;
 mod search;
 mod search_ranking;
