@@ -69,6 +69,14 @@ pub const COMPARED_QUERIES_MAX: usize = 50;
 pub const BACKFILL_PACE_MAX: i32 = 100_000;
 /// `context_types` in one search.
 pub const CONTEXT_TYPES_MAX: usize = 20;
+/// Hits of the search of a pack when the caller does not say: small ones may be many.
+pub const PACK_LIMIT_DEFAULT: u32 = SEARCH_LIMIT_MAX;
+/// Tokens of one pack.
+pub const PACK_TOKENS_MAX: u32 = 200_000;
+/// Characters of one pack whose budget is in characters.
+pub const PACK_CHARS_MAX: u32 = 1_000_000;
+/// `quotas` of one pack.
+pub const PACK_QUOTAS_MAX: usize = CONTEXT_TYPES_MAX;
 /// Dimensions of a vector: what pgvector can index as `halfvec`.
 pub const DIMENSIONS_MAX: usize = 4_000;
 /// Characters of an API key's name.

@@ -17,6 +17,7 @@ mod life;
 pub mod limits;
 mod names;
 mod operation;
+mod pack;
 mod page;
 mod parse;
 mod patch;
@@ -45,8 +46,12 @@ pub use keyword::{FULL_WEIGHT, KeywordQuery, idf, norm};
 pub use life::{Expiry, Validity, time_parameter};
 pub use names::{ContextKey, ContextType};
 pub use operation::{Operation, OperationKind, OperationStatus, OperationsRequest};
+pub use pack::{
+    Budget, CharRange, Citation, DropReason, Dropped, PackBody, PackFormat, PackInput, PackRequest,
+    PackResponse, PackUnit, Quota, Tokenizer,
+};
 pub use page::{Cursor, Limit, Page};
-pub use parse::from_json;
+pub use parse::{Members, from_json};
 pub use patch::ContextPatch;
 pub use precondition::Precondition;
 pub use retention::Retention;

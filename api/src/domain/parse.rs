@@ -1,7 +1,12 @@
 //! JSON into types, with errors that say where.
 
-use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use std::{collections::HashSet, fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, MapAccess, Visitor},
+};
+use serde_json::{error::Category, value::RawValue};
 use serde_path_to_error::Segment;
 
 use crate::error::{Code, Error, Result};
@@ -32,6 +37,51 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
         return Err(Error::invalid("", "must be an object"));
     }
     Ok(value)
+}
+
+/// The members of an object, in order, each name once.
+#[derive(Debug)]
+pub struct Members<T>(pub Vec<(String, T)>);
+
+impl Members<Box<RawValue>> {
+    /// The object that they are the members of.
+    ///
+    /// # Errors
+    /// None for names and values that came from JSON.
+    pub fn to_json(&self) -> Result<String> {
+        let members = self.0.iter().map(|(name, value)| {
+            let name = serde_json::to_string(name).map_err(Error::internal)?;
+            Ok(format!("{name}:{value}"))
+        });
+        Ok(format!("{{{}}}", members.collect::<Result<Vec<_>>>()?.join(",")))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+            type Value = Members<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut members, mut names) = (Vec::new(), HashSet::new());
+                while let Some((name, value)) = map.next_entry::<String, T>()? {
+                    if !names.insert(name.clone()) {
+                        return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+                    }
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object(PhantomData))
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> Error {

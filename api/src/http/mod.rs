@@ -14,6 +14,7 @@ mod history;
 mod observe;
 mod openapi;
 mod operations;
+mod pack;
 mod problem;
 mod schemas;
 mod search;
@@ -133,6 +134,7 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(transfer::export_contexts)
         .service(batch::write_batch)
         .service(search::search_contexts)
+        .service(pack::pack_contexts)
         .service(contexts::get_context)
         .service(contexts::replace_context)
         .service(contexts::patch_context)

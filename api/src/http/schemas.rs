@@ -31,11 +31,12 @@ pub(super) fn complete(document: &mut Value) {
         }
     }
     let schemas = &mut document["components"]["schemas"];
-    for (name, addition) in additions() {
+    for (name, addition) in additions().into_iter().chain(pack_additions()) {
         merge(&mut schemas[name], addition);
     }
     schemas["Json"] = json_schema();
     filter::add_to(schemas);
+    schemas["Pack"] = pack_of(&schemas["Search"], &schemas["Pack"]);
     schemas["ContextPatch"] = patch_of(&schemas["ContextInput"]);
     for content in document["paths"]["/v1/contexts/{id}"]["patch"]["requestBody"]["content"]
         .as_object_mut()
@@ -168,6 +169,32 @@ fn additions() -> [(&'static str, Value); 8] {
     ]
 }
 
+/// What is added to those of a pack.
+fn pack_additions() -> [(&'static str, Value); 3] {
+    [
+        (
+            "Pack",
+            json!({"properties": {"quotas": {
+                "maxProperties": 20, "propertyNames": {"minLength": 1, "maxLength": 50, "pattern": NAME},
+            }}}),
+        ),
+        (
+            "PackBudget",
+            json!({"anyOf": [
+                {"properties": {"max_tokens": {"maximum": 200_000}}},
+                {"required": ["tokenizer"], "properties": {"tokenizer": {"enum": ["chars"]}}},
+            ]}),
+        ),
+        (
+            "PackQuota",
+            json!({"anyOf": [
+                {"required": ["max_tokens"], "properties": {"max_tokens": {"type": "integer"}}},
+                {"required": ["max_items"], "properties": {"max_items": {"type": "integer"}}},
+            ]}),
+        ),
+    ]
+}
+
 /// What belongs to each operation of a batch.
 fn batch_operations() -> Value {
     let (nothing, context, id) =
@@ -196,6 +223,15 @@ fn json_schema() -> Value {
     })
 }
 
+/// All that a search takes, and what is a pack's own.
+fn pack_of(search: &Value, own: &Value) -> Value {
+    let mut pack = search.clone();
+    merge(&mut pack, own.clone());
+    pack["properties"]["limit"]["description"] = "Hits that are looked at; 100 when left out.".into();
+    pack["properties"]["include"]["description"] = "As in a search; here it changes nothing.".into();
+    pack
+}
+
 /// A merge patch: every field may be left out, and null removes those that are not obligatory. The user stays.
 fn patch_of(input: &Value) -> Value {
     let mut patch = input.clone();
@@ -220,9 +256,9 @@ mod tests {
     #[test]
     fn what_is_added_belongs_to_what_is_there() {
         let derived = serde_json::to_value(routes()).unwrap();
-        for (name, addition) in additions() {
+        for (name, addition) in additions().into_iter().chain(pack_additions()) {
             let schema = &derived["components"]["schemas"][name];
-            for (property, _) in addition["properties"].as_object().unwrap() {
+            for (property, _) in addition["properties"].as_object().into_iter().flatten() {
                 assert!(schema["properties"][property].is_object(), "{name} has no {property}");
             }
         }

@@ -19,6 +19,7 @@ mod keyword;
 mod keyword_statistics;
 mod keyword_words;
 mod operations;
+mod pack;
 mod provider;
 mod queue;
 mod readiness;
@@ -32,6 +33,7 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
+use self::pack::Packing;
 use moka::future::Cache as Local;
 use tokio::{sync::Notify, time::Instant};
 
@@ -66,6 +68,7 @@ pub struct Service {
     next_drop: Arc<tokio::sync::Mutex<Option<Instant>>>,
     /// Tells those who wait for an embedding that this process has written some.
     embedded: Arc<Notify>,
+    packing: Packing,
 }
 
 impl Service {
@@ -82,6 +85,7 @@ impl Service {
             scopes: ScopeMemory::new(),
             next_drop: Arc::default(),
             embedded: Arc::default(),
+            packing: Packing::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::support::{Answer, App, USER, eventually};
 fn routes() -> Vec<(Method, &'static str, Option<Value>, Scope)> {
     let context = || json!({"user_id": USER, "context_type": "note", "content": {"t": "x"}});
     let batch = json!({"operations": [{"op": "create", "context": context()}]});
+    let pack = json!({"query": "x", "budget": {"max_tokens": 100}});
     let new_key = json!({"name": "new", "scopes": ["read"]});
     let name = uuid::Uuid::now_v7().to_string();
     vec![
@@ -24,6 +25,7 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, Scope)> {
         (Method::POST, "/v1/contexts/retry-embeddings", None, Scope::Write),
         (Method::GET, "/v1/usage", None, Scope::Read),
         (Method::POST, "/v1/contexts/search", Some(json!({"query": "x"})), Scope::Read),
+        (Method::POST, "/v1/contexts/pack", Some(pack), Scope::Read),
         (Method::POST, "/v1/contexts/import", Some(context()), Scope::Write),
         (Method::GET, "/v1/contexts/export", None, Scope::Read),
         (Method::GET, "/v1/operations", None, Scope::Read),
@@ -249,8 +251,9 @@ fn assert_beyond_reach(name: &str, answer: &Answer, own_rows: &[&str]) {
         return;
     }
     let numbers = ["/count", "/retried", "/stored/contexts"].map(|place| answer.body.pointer(place));
+    let lists = ["data", "citations"].map(|list| &answer.body[list]);
     let shows_nothing =
-        answer.body["data"] == json!([]) || numbers.contains(&Some(&json!(0))) || answer.body.is_null();
+        lists.contains(&&json!([])) || numbers.contains(&Some(&json!(0))) || answer.body.is_null();
     assert!(answer.status == StatusCode::OK && shows_nothing, "{name}: {} {:?}", answer.status, answer.body);
 }
 
@@ -277,7 +280,7 @@ async fn nothing_of_a_tenant_can_be_reached_by_another_ones_key() {
     for (method, path, body, _) in routes {
         let name = format!("{method} {path}");
         let answer = scene.send(&key, &method, path, body.as_ref()).await;
-        if !["POST /v1/contexts/count", "POST /v1/contexts/search"].contains(&name.as_str()) {
+        if !["count", "search", "pack"].contains(&name.trim_start_matches("POST /v1/contexts/")) {
             assert_beyond_reach(&name, &answer, &own);
         }
         let text = answer.body.to_string();
@@ -319,9 +322,11 @@ async fn nothing_of_a_user_can_be_reached_by_a_key_that_is_bound_to_another() {
     }
     let named = scene.app.send_as(&key, Method::GET, &format!("/v1/contexts?user_id={USER}"), None).await;
     assert_eq!((named.status, named.code()), (StatusCode::FORBIDDEN, "user_not_allowed"));
-    for path in ["/v1/contexts/search", "/v1/contexts/count"] {
-        let body = json!({"query": "mine", "user_id": USER});
-        let body = if path.ends_with("count") { json!({"user_id": USER}) } else { body };
+    for (path, body) in [
+        ("/v1/contexts/search", json!({"query": "mine", "user_id": USER})),
+        ("/v1/contexts/pack", json!({"query": "mine", "user_id": USER, "budget": {"max_tokens": 9}})),
+        ("/v1/contexts/count", json!({"user_id": USER})),
+    ] {
         let answer = scene.send(&key, &Method::POST, path, Some(&body)).await;
         assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "user_not_allowed"), "{path}");
     }

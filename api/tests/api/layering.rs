@@ -22,7 +22,7 @@ const ARROW: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only one folder (and the composition root) may name.
-const PRIVATE_CRATES: [(&str, &[&str]); 6] = [
+const PRIVATE_CRATES: [(&str, &[&str]); 7] = [
     ("sqlx", &["store"]),
     ("pgvector", &["store"]),
     ("actix_web", &["http", "embedding_server"]),
@@ -30,6 +30,7 @@ const PRIVATE_CRATES: [(&str, &[&str]); 6] = [
     // `cli` has a command of that name.
     ("embedder", &["embedding", "embedding_server", "cli"]),
     ("clap", &["cli"]),
+    ("tiktoken_rs", &["service"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

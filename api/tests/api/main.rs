@@ -37,6 +37,7 @@ mod life;
 mod limits;
 mod native;
 mod openapi;
+mod pack;
 mod past_search;
 mod process;
 mod search;
