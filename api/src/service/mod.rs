@@ -17,7 +17,6 @@ mod import;
 mod keys;
 mod operations;
 mod provider;
-mod queue;
 mod readiness;
 mod search;
 mod spaces;
