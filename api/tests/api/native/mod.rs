@@ -9,5 +9,6 @@ mod plans;
 mod races;
 mod redis;
 mod scale;
+mod spaces;
 mod upkeep;
 mod workers;
