@@ -21,7 +21,6 @@ mod keyword_words;
 mod operations;
 mod pack;
 mod provider;
-mod queue;
 mod readiness;
 mod search;
 mod spaces;

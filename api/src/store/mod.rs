@@ -7,6 +7,7 @@ mod contexts;
 mod deletions;
 #[cfg(feature = "embedded-postgres")]
 mod embedded;
+mod embedding_queue;
 mod embedding_work;
 mod embeddings;
 mod erasure;
@@ -39,8 +40,8 @@ use std::sync::Arc;
 pub use self::{
     contexts::Bounded,
     deletions::{Deleted, Deletion},
+    embedding_queue::{ChunkVector, Line, PendingChunk, PendingContext, Queue, TurnSize},
     embedding_work::Surveyed,
-    embeddings::{ChunkVector, PendingChunk, PendingContext},
     export::ExportRow,
     health::SchemaState,
     hits::Found,

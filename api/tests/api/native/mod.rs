@@ -12,5 +12,6 @@ mod plans;
 mod races;
 mod redis;
 mod scale;
+mod spaces;
 mod upkeep;
 mod workers;
