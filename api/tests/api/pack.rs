@@ -246,7 +246,7 @@ async fn random_packs_keep_to_their_budget_and_are_the_same_again() {
             "query": "heron", "mode": "keyword",
             "budget": {"max_tokens": max_tokens, "tokenizer": tokenizer},
             "format": (["markdown", "xml", "json"][next(&mut state) % 3]),
-            "unit": ["auto", "chunk", "context"][next(&mut state) % 3],
+            "unit": (["auto", "chunk", "context"][next(&mut state) % 3]),
             "quotas": if next(&mut state).is_multiple_of(4) { json!({"note": {"max_tokens": 200}}) } else { Value::Null },
         });
         let answer = pack(&app, request.clone()).await;
