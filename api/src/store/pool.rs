@@ -118,7 +118,7 @@ impl Manager for Connector {
         // the index scan goes on past filtered rows. `hnsw.*` are placeholders until the extension is loaded.
         let session = format!(
             "set role context_app; set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
-             set jit = off; set hnsw.iterative_scan = 'strict_order'; set hnsw.ef_search = 100; \
+             set jit = off; set hnsw.iterative_scan = 'strict_order'; set hnsw.ef_search = 200; \
              set hnsw.max_scan_tuples = 40000; {}",
             self.statement_timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),
