@@ -12,6 +12,7 @@ mod idempotency;
 mod ids;
 mod input;
 mod json;
+mod keyword;
 mod life;
 pub mod limits;
 mod names;
@@ -40,6 +41,7 @@ pub use idempotency::{Fingerprint, IdempotencyKey, IdempotentRequest, KeptAnswer
 pub use ids::{ContextId, DEFAULT_TENANT, OperationId, SpaceId, TenantId, UserId};
 pub use input::{ContextInput, NewContext};
 pub use json::JsonDocument;
+pub use keyword::{FULL_WEIGHT, KeywordQuery, idf, norm};
 pub use life::{Expiry, Validity, time_parameter};
 pub use names::{ContextKey, ContextType};
 pub use operation::{Operation, OperationKind, OperationStatus, OperationsRequest};

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     domain::{
-        Access, Context, ContextId, Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest,
-        SearchResponse, SpaceInfo, TenantId, Vector, limits::QUERY_EMBEDDING_DEADLINE, rrf_score,
+        Access, Context, ContextId, Degraded, Hit, HitChunk, KeywordQuery, Mode, Plan, SearchQuery,
+        SearchRequest, SearchResponse, SpaceInfo, TenantId, Vector, limits::QUERY_EMBEDDING_DEADLINE,
+        rrf_score,
     },
     embedding::{EmbedError, Purpose},
     error::{Code, Error, Result},
@@ -31,7 +32,7 @@ const FUSION_DEPTH_MIN: usize = 50;
 pub(super) struct Leg {
     pub hits: Vec<ChunkHit>,
     /// False when a cap cut the reading short.
-    complete: bool,
+    pub complete: bool,
 }
 
 pub(super) struct SemanticLeg {
@@ -65,7 +66,7 @@ impl Service {
         }
         let keyword = match &request.query {
             SearchQuery::Text(text) if request.mode != Mode::Semantic || semantic.is_none() => {
-                Some(self.keyword_leg(tenant, text, &scope, depth).await?)
+                Some(self.keyword_leg(tenant, &KeywordQuery::parse(text), &scope, depth).await?)
             }
             _ => None,
         };
@@ -167,13 +168,6 @@ impl Service {
         Ok(SemanticLeg { leg, plan, candidates })
     }
 
-    async fn keyword_leg(&self, tenant: TenantId, text: &str, scope: &Scope, depth: usize) -> Result<Leg> {
-        best_per_context(depth, async |chunks_max| {
-            Ok((self.store.search_keyword(tenant, text, scope, chunks_max).await?, true))
-        })
-        .await
-    }
-
     async fn with_contexts(&self, tenant: TenantId, hits: Vec<ChunkHit>) -> Result<(Vec<Hit>, bool)> {
         if hits.is_empty() {
             return Ok((Vec::new(), false));
@@ -200,7 +194,7 @@ impl Service {
 
 /// Reads chunks with `read` until `depth` contexts are among them or there are no more; `read` answers at most as many
 /// as it is asked for, best first, and whether it saw all it should.
-async fn best_per_context(
+pub(super) async fn best_per_context(
     depth: usize,
     mut read: impl AsyncFnMut(i64) -> Result<(Vec<ChunkHit>, bool)>,
 ) -> Result<Leg> {

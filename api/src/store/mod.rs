@@ -15,6 +15,8 @@ mod failure;
 mod filter;
 mod health;
 mod idempotency;
+mod keyword;
+mod keyword_statistics;
 mod life;
 mod maintenance;
 mod migrations;
@@ -23,6 +25,7 @@ mod pool;
 mod search;
 mod spaces;
 mod tenants;
+mod tsquery;
 mod unit;
 mod upkeep;
 mod usage;
@@ -39,10 +42,12 @@ pub use self::{
     export::ExportRow,
     health::SchemaState,
     idempotency::Claim,
+    keyword::{KeywordFacts, Part, QueryTerm, Ranked, Ranking, SCOPE_CHUNKS_MAX, Scan, Weighted},
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
     search::{ChunkHit, Scope, Semantic},
+    tsquery::Match,
     unit::Unit,
     upkeep::Removed,
     usage::Backlog,

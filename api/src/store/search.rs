@@ -41,8 +41,15 @@ pub struct Semantic {
 /// a chunk at 384 dimensions, while an index scan under a narrow filter throws most of what it finds away.
 pub const EXACT_CANDIDATES_MAX: i64 = 5_000;
 
+impl Scope {
+    /// Whether it takes any chunk that is valid.
+    pub(super) fn is_whole_tenant(&self) -> bool {
+        self.user_id.is_none() && self.context_types.is_empty()
+    }
+}
+
 /// The name of the chunk's table in both legs is `k`.
-fn push_scope(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
+pub(super) fn push_scope(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     if let Some(user) = scope.user_id {
         query.push(" and k.user_id = ").push_bind(user.0);
     }
@@ -138,40 +145,6 @@ impl Store {
         let mut connection = self.tenant(tenant).await?;
         let result = query.build_query_scalar().fetch_one(connection.pg()).await;
         connection.settle(result)
-    }
-
-    /// The chunks that hold words of `text`, at most `chunks_max`: first those with most of them, then by rank.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn search_keyword(
-        &self,
-        tenant: TenantId,
-        text: &str,
-        scope: &Scope,
-        chunks_max: i64,
-    ) -> Result<Vec<ChunkHit>> {
-        let mut query = QueryBuilder::new(
-            "with query as materialized (select words, any_of(words) as any_of from query_words(",
-        );
-        // Normalisation 1 divides by the logarithm of the length: long chunks do not win by being long.
-        query.push_bind(text).push(
-            ") as words)
-             select k.context_id, k.chunk_no, k.text,
-                    (select count(*) filter (where k.tsv @@ w)::float8 / count(*)
-                     from query, unnest(query.words) w) as coverage,
-                    ts_rank(k.tsv, (select any_of from query), 1)::float8 as score
-             from chunks k
-             where k.tsv @@ (select any_of from query) and k.tenant_id = ",
-        );
-        query.push_bind(tenant.0);
-        push_scope(&mut query, scope);
-        query
-            .push(" order by coverage desc, score desc, k.context_id, k.chunk_no limit ")
-            .push_bind(chunks_max);
-        let mut connection = self.tenant(tenant).await?;
-        let result = query.build().fetch_all(connection.pg()).await;
-        hits_from_rows(&connection.settle(result)?)
     }
 }
 

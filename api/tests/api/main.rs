@@ -31,6 +31,7 @@ mod hostile;
 mod idempotency;
 mod imports;
 mod keys;
+mod keyword;
 mod layering;
 mod life;
 mod limits;

@@ -62,6 +62,7 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
         &json!({"user_id": USER, "context_type": "note", "content": "something", "metadata": {"a": 1}}),
     );
     assert!(answer(request).await.status.is_success());
+    app.service.count_words().await.unwrap();
     let request = app
         .request(Method::POST, "/v1/contexts")
         .bearer_auth(&app.key)

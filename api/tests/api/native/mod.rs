@@ -3,6 +3,7 @@
 
 mod crashes;
 mod isolation;
+mod keyword;
 mod migrations;
 mod outages;
 mod plans;
