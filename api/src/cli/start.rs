@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     cache::Cache,
     config::{Config, Database},
-    embedding,
+    embedding::{self, Reranker},
     error::Result,
     service::Service,
     store::Store,
@@ -54,7 +54,8 @@ pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let cache = Cache::new(config.redis.as_ref())?;
     let providers = std::iter::once(&config.provider).chain(&config.next_provider);
     let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
-    Ok(Service::new(store, cache, embedders))
+    let reranker = config.reranker.clone().map(Reranker::new).transpose()?;
+    Ok(Service::new(store, cache, embedders).with_reranker(reranker))
 }
 
 /// The signals that ask the process to stop.

@@ -20,6 +20,7 @@ mod pack;
 mod provider;
 mod queue;
 mod readiness;
+mod rerank;
 mod search;
 mod spaces;
 mod survey;
@@ -30,7 +31,7 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
-use self::pack::Packing;
+use self::{pack::Packing, rerank::Reranking};
 use moka::future::Cache as Local;
 use tokio::{sync::Notify, time::Instant};
 
@@ -66,6 +67,7 @@ pub struct Service {
     /// Tells those who wait for an embedding that this process has written some.
     embedded: Arc<Notify>,
     packing: Packing,
+    reranking: Option<Arc<Reranking>>,
 }
 
 impl Service {
@@ -83,6 +85,7 @@ impl Service {
             next_drop: Arc::default(),
             embedded: Arc::default(),
             packing: Packing::new(),
+            reranking: None,
         }
     }
 

@@ -38,6 +38,7 @@ mod native;
 mod openapi;
 mod pack;
 mod process;
+mod rerank;
 mod search;
 mod search_ranking;
 mod search_scope;

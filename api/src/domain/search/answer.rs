@@ -31,6 +31,8 @@ pub enum Degraded {
     NoEmbeddingSpace,
     /// The configured model is not the one of the active space; their vectors are never mixed.
     EmbeddingModelMismatch,
+    /// The hits could not be reranked in time; they stand in the order of the search.
+    RerankerUnavailable,
 }
 
 /// The part of a context that matched best.
@@ -167,6 +169,8 @@ pub struct SearchTimings {
     pub rank_ms: f64,
     /// Reading the contexts that are answered.
     pub load_ms: f64,
+    /// Having them reranked.
+    pub rerank_ms: f64,
 }
 
 /// What a search answers.
