@@ -35,10 +35,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         tokio::spawn(worker::vacuum(service.clone(), stopped.clone()));
     }
     let worker = config.worker_inline.then(|| {
-        tokio::spawn(worker::remove_outdated(service.clone(), config.retention, stopped.clone()));
-        tokio::spawn(worker::operations(service.clone(), stopped.clone()));
-        tokio::spawn(worker::survey(service.clone(), stopped.clone()));
-        tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
+        start::spawn_loops(&service, config.retention, &stopped);
         tokio::spawn(worker::embed(service.clone(), stopped))
     });
     let housekeeping = tokio::spawn(async move {

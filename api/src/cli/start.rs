@@ -3,15 +3,20 @@
 use std::{future::Future, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
     cache::Cache,
     config::{Config, Database},
+    domain::Retention,
     embedding::{self, Reranker},
     error::Result,
     service::Service,
     store::Store,
+    worker,
 };
 
 /// How long a start waits for a database that is still coming up.
@@ -56,6 +61,15 @@ pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
     let reranker = config.reranker.clone().map(Reranker::new).transpose()?;
     Ok(Service::new(store, cache, embedders).with_reranker(reranker))
+}
+
+/// What a worker does besides embedding. Each loop may be cut off anywhere.
+pub(super) fn spawn_loops(service: &Service, retention: Retention, stopped: &watch::Receiver<bool>) {
+    tokio::spawn(worker::remove_outdated(service.clone(), retention, stopped.clone()));
+    tokio::spawn(worker::operations(service.clone(), stopped.clone()));
+    tokio::spawn(worker::survey(service.clone(), stopped.clone()));
+    tokio::spawn(worker::count_words(service.clone(), stopped.clone()));
+    tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
 }
 
 /// The signals that ask the process to stop.

@@ -30,10 +30,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         tokio::spawn(http::serve_metrics(listener, State::new(service.clone()), metrics)?);
     }
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(worker::remove_outdated(service.clone(), config.retention, stopped.clone()));
-    tokio::spawn(worker::operations(service.clone(), stopped.clone()));
-    tokio::spawn(worker::survey(service.clone(), stopped.clone()));
-    tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
+    start::spawn_loops(&service, config.retention, &stopped);
     let running = tokio::spawn(worker::embed(service.clone(), stopped));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "worker ready");
     start::stop_asked().await?;

@@ -12,7 +12,9 @@ pub struct Erased {
     pub contexts: i64,
     /// Superseded versions.
     pub versions: i64,
+    /// Of present texts and of past ones.
     pub chunks: i64,
+    /// Likewise.
     pub embeddings: i64,
     /// Kept answers to requests.
     pub idempotency_keys: i64,

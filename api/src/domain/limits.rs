@@ -49,6 +49,20 @@ pub const WEIGHT_MAX: f64 = 1_000.0;
 pub const HALF_LIFE_SECONDS_MAX: f64 = TTL_SECONDS_MAX as f64;
 /// Bytes of a search query.
 pub const QUERY_BYTES_MAX: usize = 8 * 1024;
+/// Words of a query that the keyword leg reads: the first ones, without phrases and beginnings.
+pub const QUERY_WORDS_MAX: usize = 256;
+/// Words that it looks for: of those it reads, the ones that are in the fewest chunks.
+pub const SEARCHED_WORDS_MAX: usize = 64;
+/// Phrases in quotes of one query; further ones are read as words.
+pub const PHRASES_MAX: usize = 8;
+/// Beginnings of words, `begin*`, of one query; further ones are read as words.
+pub const PREFIXES_MAX: usize = 8;
+/// Letters and digits before the star.
+pub const PREFIX_CHARS_MIN: usize = 2;
+/// Characters before the star that count.
+pub const PREFIX_CHARS_MAX: usize = 100;
+/// Words such as `ERR_1234` that are also looked for as a whole.
+pub const IDENTIFIERS_MAX: usize = 8;
 /// Queries of one comparison of two embedding spaces.
 pub const COMPARED_QUERIES_MAX: usize = 50;
 /// Contexts a second of a backfill with a pace.

@@ -12,6 +12,7 @@ mod idempotency;
 mod ids;
 mod input;
 mod json;
+mod keyword;
 mod life;
 pub mod limits;
 mod names;
@@ -41,6 +42,7 @@ pub use idempotency::{Fingerprint, IdempotencyKey, IdempotentRequest, KeptAnswer
 pub use ids::{ContextId, DEFAULT_TENANT, OperationId, SpaceId, TenantId, UserId};
 pub use input::{ContextInput, NewContext};
 pub use json::JsonDocument;
+pub use keyword::{FULL_WEIGHT, KeywordQuery, idf, norm};
 pub use life::{Expiry, Validity, time_parameter};
 pub use names::{ContextKey, ContextType};
 pub use operation::{Operation, OperationKind, OperationStatus, OperationsRequest};
@@ -54,9 +56,9 @@ pub use patch::ContextPatch;
 pub use precondition::Precondition;
 pub use retention::Retention;
 pub use search::{
-    Degraded, Explanation, FoundByLeg, Hit, HitChunk, HitContext, Included, Mode, Plan, RRF_K, Ranking,
-    Recency, SearchInput, SearchQuery, SearchRequest, SearchResponse, SearchScope, SearchTimings, Weights,
-    rrf_score,
+    Degraded, Explanation, FoundByLeg, Fusion, Hit, HitChunk, HitContext, Included, Mode, Plan, RRF_K,
+    Ranking, Recency, SearchInput, SearchQuery, SearchRequest, SearchResponse, SearchScope, SearchTimings,
+    Weights, rrf_score,
 };
 pub use space::{
     Backfill, BackfillChange, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, EmbeddingSpace,

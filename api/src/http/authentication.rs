@@ -55,35 +55,50 @@ fn bearer(headers: &HeaderMap) -> Result<ApiKey> {
     key.trim().parse()
 }
 
-/// A scope as a type, so that a handler's signature says what it needs.
-pub(super) trait RequiredScope: 'static {
-    const SCOPE: Scope;
+/// What a key must allow, as a type, so that a handler's signature says what it needs.
+pub(super) trait Right: 'static {
+    fn require(principal: &Principal) -> Result<()>;
 }
 
 pub(super) struct Read;
 pub(super) struct Write;
 pub(super) struct Admin;
+/// An admin of the default tenant.
+pub(super) struct Operator;
 
-impl RequiredScope for Read {
-    const SCOPE: Scope = Scope::Read;
+impl Right for Read {
+    fn require(principal: &Principal) -> Result<()> {
+        principal.require(Scope::Read)
+    }
 }
 
-impl RequiredScope for Write {
-    const SCOPE: Scope = Scope::Write;
+impl Right for Write {
+    fn require(principal: &Principal) -> Result<()> {
+        principal.require(Scope::Write)
+    }
 }
 
-impl RequiredScope for Admin {
-    const SCOPE: Scope = Scope::Admin;
+impl Right for Admin {
+    fn require(principal: &Principal) -> Result<()> {
+        principal.require(Scope::Admin)
+    }
 }
 
-/// Who is calling, with a key that has the scope `S`.
-pub(super) struct Caller<S> {
+impl Right for Operator {
+    fn require(principal: &Principal) -> Result<()> {
+        Admin::require(principal)?;
+        principal.require_operator()
+    }
+}
+
+/// Who is calling, with a key that has the right `R`.
+pub(super) struct Caller<R> {
     pub principal: Principal,
     request_id: Option<Arc<str>>,
-    scope: PhantomData<S>,
+    right: PhantomData<R>,
 }
 
-impl<S> Caller<S> {
+impl<R> Caller<R> {
     pub(super) fn access(&self) -> Access {
         self.principal.access
     }
@@ -93,7 +108,7 @@ impl<S> Caller<S> {
     }
 }
 
-impl<S: RequiredScope> FromRequest for Caller<S> {
+impl<R: Right> FromRequest for Caller<R> {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
@@ -104,8 +119,8 @@ impl<S: RequiredScope> FromRequest for Caller<S> {
             let found =
                 found.ok_or_else(|| Error::internal("nobody has looked up the key of this request"))?;
             let principal = found.0?;
-            principal.require(S::SCOPE)?;
-            Ok(Self { principal, request_id, scope: PhantomData })
+            R::require(&principal)?;
+            Ok(Self { principal, request_id, right: PhantomData })
         };
         std::future::ready(caller().map_err(|error: Error| error.into()))
     }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answers::{answer, send},
-    authentication::{Admin, Caller},
+    authentication::{Caller, Operator},
     body::{Body, Nothing, OptionalBody},
     problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
 };
@@ -105,11 +105,10 @@ pub struct SpaceFailureList {
 )]
 #[post("/v1/embedding-spaces")]
 pub async fn create_embedding_space(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     body: OptionalBody<CreateEmbeddingSpace>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let backfill = BackfillChange::new(Some(body.value.is_paused), pace(body.value.contexts_per_second))?;
     let request = body.idempotent.as_ref();
     let kept = |space: &EmbeddingSpace| answer(StatusCode::CREATED, space);
@@ -128,10 +127,9 @@ pub async fn create_embedding_space(
 )]
 #[get("/v1/embedding-spaces")]
 pub async fn list_embedding_spaces(
-    caller: Caller<Admin>,
+    _: Caller<Operator>,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     Ok(HttpResponse::Ok().json(EmbeddingSpaceList { data: state.service.list_spaces().await? }))
 }
 
@@ -150,11 +148,10 @@ pub async fn list_embedding_spaces(
 )]
 #[get("/v1/embedding-spaces/{id}")]
 pub async fn get_embedding_space(
-    caller: Caller<Admin>,
+    _: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     Ok(HttpResponse::Ok().json(state.service.get_space(SpaceId(*id)).await?))
 }
 
@@ -174,12 +171,11 @@ pub async fn get_embedding_space(
 )]
 #[patch("/v1/embedding-spaces/{id}")]
 pub async fn change_embedding_space(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
     body: Body<ChangeEmbeddingSpace>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let change = BackfillChange::new(body.value.is_paused, body.value.contexts_per_second)?;
     Ok(HttpResponse::Ok().json(state.service.change_space(&caller.actor(), SpaceId(*id), change).await?))
 }
@@ -200,11 +196,10 @@ pub async fn change_embedding_space(
 )]
 #[delete("/v1/embedding-spaces/{id}")]
 pub async fn delete_embedding_space(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     state.service.delete_space(&caller.actor(), SpaceId(*id)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -225,11 +220,10 @@ pub async fn delete_embedding_space(
 )]
 #[get("/v1/embedding-spaces/{id}/failures")]
 pub async fn list_embedding_space_failures(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let data = state.service.list_space_failures(caller.access().tenant, SpaceId(*id)).await?;
     Ok(HttpResponse::Ok().json(SpaceFailureList { data }))
 }
@@ -252,12 +246,11 @@ pub async fn list_embedding_space_failures(
 )]
 #[post("/v1/embedding-spaces/{id}/retry")]
 pub async fn retry_embedding_space(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
     body: OptionalBody<Nothing>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let request = body.idempotent.as_ref();
     let kept = |space: &EmbeddingSpace| answer(StatusCode::OK, space);
     Ok(send(state.service.retry_space(&caller.actor(), SpaceId(*id), request, kept).await?)?)
@@ -281,12 +274,11 @@ pub async fn retry_embedding_space(
 )]
 #[post("/v1/embedding-spaces/{id}/compare")]
 pub async fn compare_embedding_space(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
     body: OptionalBody<CompareEmbeddingSpace>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let request = ComparisonRequest::new(body.value.queries, body.value.limit)?;
     Ok(HttpResponse::Ok().json(state.service.compare_space(caller.access(), SpaceId(*id), &request).await?))
 }
@@ -312,12 +304,11 @@ pub async fn compare_embedding_space(
 )]
 #[post("/v1/embedding-spaces/{id}/activate")]
 pub async fn activate_embedding_space(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     id: web::Path<i32>,
     body: OptionalBody<ActivateEmbeddingSpace>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let (force, request) = (body.value.force, body.idempotent.as_ref());
     let kept = |space: &EmbeddingSpace| answer(StatusCode::OK, space);
     let activated = state.service.activate_space(&caller.actor(), SpaceId(*id), force, request, kept).await?;

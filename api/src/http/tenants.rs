@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answers::{answer, page, send},
-    authentication::{Admin, Caller},
+    authentication::{Admin, Caller, Operator},
     body::Body,
     history::PageQuery,
     problem::{BodyProblems, IdempotencyProblems, Problem, Problems},
@@ -50,11 +50,10 @@ page! {
 )]
 #[post("/v1/tenants")]
 pub async fn create_tenant(
-    caller: Caller<Admin>,
+    caller: Caller<Operator>,
     state: web::Data<State>,
     body: Body<CreateTenant>,
 ) -> Result<HttpResponse, Problem> {
-    caller.principal.require_operator()?;
     let name = TenantName::new(&body.value.name)?;
     let request = body.idempotent.as_ref();
     let kept = |tenant: &Tenant| answer(StatusCode::CREATED, tenant);

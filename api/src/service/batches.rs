@@ -3,12 +3,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Service, breaker::jitter, embed::Turn, provider::is_of, queue::Line};
+use super::{Service, breaker::jitter, embed::Turn, provider::is_of};
 use crate::{
     domain::{ContextId, Vector},
     embedding::{EmbedError, Purpose},
     error::Result,
-    store::{ChunkVector, PendingContext},
+    store::{ChunkVector, Line, PendingContext},
 };
 
 /// How often a text that spoils the provider's answer is tried.
@@ -147,13 +147,13 @@ impl Service {
         if matches!(error, EmbedError::Permanent { .. }) || attempts >= ATTEMPTS_MAX {
             metrics::counter!("embedding_failures_total", "kind" => "permanent").increment(1);
             tracing::warn!(context.id = %id, %error, "a text is given up: the provider does not take it");
-            self.refuse(line, (id, open.version), None, reason).await?;
+            self.store.refuse(line, (id, open.version), None, reason).await?;
             self.embedded.notify_waiters();
             return Ok(());
         }
         let delay = jitter(RETRY_FIRST * (1 << open.attempts.clamp(0, ATTEMPTS_MAX)));
         tracing::warn!(context.id = %id, %error, ?delay, "a text spoils the provider's answer and is put off");
-        self.refuse(line, (id, open.version), Some(delay), reason).await
+        self.store.refuse(line, (id, open.version), Some(delay), reason).await
     }
 }
 

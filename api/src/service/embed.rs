@@ -8,13 +8,12 @@ use super::{
     batches::{Claims, Piece},
     breaker::Pass,
     provider::Unserved,
-    queue::{Line, Queue, TurnSize},
 };
 use crate::{
     domain::{Space, SpaceId, SpaceInfo, SpaceStatus, TenantId},
     embedding::{EmbedError, Purpose},
     error::Result,
-    store::PendingContext,
+    store::{Line, PendingContext, Queue, TurnSize},
 };
 
 /// Tenants that are looked up at once.
@@ -79,7 +78,7 @@ impl Service {
             None => (TURN.contexts, false),
             Some(pace) => {
                 let contexts = (pace / PACED_TURNS_PER_SECOND).clamp(1, TURN.contexts as i32);
-                let is_due = self.store.take_turn(SpaceId(space.info.id), contexts).await?;
+                let is_due = self.store.keep_pace(SpaceId(space.info.id), contexts).await?;
                 if is_due { (i64::from(contexts), false) } else { (TURN.contexts, true) }
             }
         };
@@ -100,7 +99,7 @@ impl Service {
             return Ok(Round::Idle);
         }
         let is_first = self.providers().first().is_some_and(|first| Arc::ptr_eq(first, provider));
-        if !is_first || self.store.tenants_with_pending(None, 1).await?.is_empty() {
+        if !is_first || !self.store.has_pending().await? {
             return Ok(Round::Idle);
         }
         let made = self.create_first_space(provider).await?;
@@ -140,7 +139,7 @@ impl Service {
             Pass::Refused => return Ok(Round::Blocked),
         };
         let turn = Turn { provider, space, line: Line { space: id, queue, tenant } };
-        let claimed = self.claim_from_queue(turn.line, TurnSize { contexts, ..TURN }, CLAIM).await?;
+        let claimed = self.store.claim_from_queue(turn.line, TurnSize { contexts, ..TURN }, CLAIM).await?;
         let mut claims = Claims::new(is_probe);
         let pieces = self.open(&turn, &mut claims, claimed).await?;
         if let Err(error) = self.embed_claimed(&turn, &mut claims, pieces).await? {
@@ -165,9 +164,9 @@ impl Service {
         };
         let mut rotation = rotation.lock().await;
         if rotation.waiting.is_empty() {
-            let mut tenants = self.tenants_in_queue(space, queue, rotation.last, TENANTS_MAX).await?;
+            let mut tenants = self.store.tenants_in_queue(space, queue, rotation.last, TENANTS_MAX).await?;
             if tenants.is_empty() && rotation.last.is_some() {
-                tenants = self.tenants_in_queue(space, queue, None, TENANTS_MAX).await?;
+                tenants = self.store.tenants_in_queue(space, queue, None, TENANTS_MAX).await?;
             }
             rotation.waiting = tenants.into();
         }
@@ -187,7 +186,7 @@ impl Service {
                 .extract_if(.., |context| context.chunks.is_empty())
                 .map(|context| (context.id, context.version))
                 .collect();
-            self.postpone(turn.line, &raced, Duration::ZERO, None).await?;
+            self.store.postpone(turn.line, &raced, Duration::ZERO, None).await?;
         }
         Ok(claimed.into_iter().flat_map(|context| claims.add(context)).collect())
     }
@@ -209,7 +208,7 @@ impl Service {
             if outcome.is_err() {
                 return Ok(outcome);
             }
-            self.postpone(turn.line, &claims.waiting(), CLAIM, None).await?;
+            self.store.postpone(turn.line, &claims.waiting(), CLAIM, None).await?;
         }
         Ok(Ok(()))
     }
@@ -221,7 +220,7 @@ impl Service {
         let delay = turn.provider.document_breaker.open(error.retry_after());
         tracing::warn!(%error, contexts = waiting.len(), ?delay, "embedding failed and will be tried again");
         metrics::counter!("embedding_failures_total", "kind" => "transient").increment(1);
-        self.postpone(turn.line, &waiting, delay, Some(error.public_reason())).await
+        self.store.postpone(turn.line, &waiting, delay, Some(error.public_reason())).await
     }
 
     /// Writes the contexts of which all chunks are embedded.
@@ -230,10 +229,10 @@ impl Service {
         if contexts.is_empty() {
             return Ok(());
         }
-        let saved = self.save(turn.line, &contexts, &vectors).await?;
+        let saved = self.store.save_embeddings(turn.line, &contexts, &vectors).await?;
         if saved < contexts.len() as u64 {
             // Written again, or meant for a space that is another's turn now: whoever comes next finds them at once.
-            self.postpone(turn.line, &contexts, Duration::ZERO, None).await?;
+            self.store.postpone(turn.line, &contexts, Duration::ZERO, None).await?;
         }
         self.embedded.notify_waiters();
         metrics::counter!("contexts_embedded_total").increment(saved);

@@ -1,16 +1,21 @@
-//! The queue of a space that is not the active one: what it lacks, and the results. Filled by every write of a text, and by a
-//! survey of what was there before the space.
+//! The queue of a space that is not the active one: what it lacks. Filled by every write of a text, and by a survey of what was
+//! there before the space.
 
-use std::time::Duration;
-
-use pgvector::HalfVector;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{ChunkVector, PendingContext, Store, embeddings::pending_from_rows};
+use super::{Store, embedding_queue::Statements};
 use crate::{
     domain::{ContextId, SpaceId, TenantId},
     error::{Error, Result},
+};
+
+pub(super) const STATEMENTS: Statements = Statements {
+    tenants: "select tenants_with_embedding_work($3, $4, $1, $2)",
+    claim: CLAIM,
+    save: SAVE,
+    postpone: POSTPONE,
+    refuse: REFUSE,
 };
 
 /// What a survey saw of a tenant.
@@ -21,9 +26,9 @@ pub struct Surveyed {
     pub last: Option<ContextId>,
 }
 
-/// The chunks of `$context`, in its version `$version`, that the space $2 does not have.
+/// The chunks of `$context`, in its version `$version`, that the space `$space` does not have.
 macro_rules! lacking_chunks {
-    ($context:literal, $version:literal) => {
+    ($space:literal, $context:literal, $version:literal) => {
         concat!(
             "chunks k where k.tenant_id = $1 and k.context_id = ",
             $context,
@@ -31,28 +36,27 @@ macro_rules! lacking_chunks {
             $version,
             " and not exists (
                  select from chunk_embeddings e
-                 where e.tenant_id = $1 and e.space_id = $2 and e.context_id = k.context_id and e.version = k.version
-                   and e.chunk_no = k.chunk_no)"
+                 where e.tenant_id = $1 and e.space_id = ",
+            $space,
+            " and e.context_id = k.context_id and e.version = k.version and e.chunk_no = k.chunk_no)"
         )
     };
 }
 
 /// What is written now comes first. A context that lacks nothing is answered without chunks: it is to be saved as it is.
-///
-/// $1 tenant, $2 space, $3 contexts, $4 seconds of the claim, $5 chunks, $6 whether only what was written since the space
 const CLAIM: &str = concat!(
     "with due as (
          select w.context_id, w.is_fresh, w.due_at from embedding_work w
-         where w.tenant_id = $1 and w.space_id = $2 and w.status = 'pending' and w.due_at <= now()
+         where w.tenant_id = $1 and w.space_id = $5 and w.status = 'pending' and w.due_at <= now()
            and (w.is_fresh or not $6)
          order by w.is_fresh desc, w.due_at
-         limit $3
+         limit $2
          for update skip locked
      ), lacking as materialized (
          select due.*, c.text_version as version, l.chunk_no, l.text
          from due join contexts c on c.tenant_id = $1 and c.id = due.context_id
          left join lateral (select k.chunk_no, k.text from ",
-    lacking_chunks!("c.id", "c.text_version"),
+    lacking_chunks!("$5", "c.id", "c.text_version"),
     ") l on c.is_active
      ), counted as (
          select context_id, version, count(chunk_no) as chunks,
@@ -60,10 +64,10 @@ const CLAIM: &str = concat!(
          from lacking group by context_id, version, is_fresh, due_at
      ), claimed as (
          update embedding_work w
-         set due_at = now() + make_interval(secs => $4)
+         set due_at = now() + make_interval(secs => $3)
          from counted
-         where w.tenant_id = $1 and w.space_id = $2 and w.context_id = counted.context_id
-           and counted.chunks_so_far - counted.chunks < $5
+         where w.tenant_id = $1 and w.space_id = $5 and w.context_id = counted.context_id
+           and counted.chunks_so_far - counted.chunks < $4
          returning w.context_id, w.attempts, w.error is not null as has_failed
      )
      select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, l.chunk_no, l.text
@@ -73,8 +77,6 @@ const CLAIM: &str = concat!(
 
 /// Keeps the embeddings of what is still of the version that was read, and takes it from the queue, also what was deleted. The
 /// contexts are locked in the order of their ids, as by every write, and what the chunks carry along is taken from them then.
-///
-/// $1 tenant, $2 space, $3 and $4 the contexts and their versions; $5 contexts, $6 versions, $7 chunk numbers, $8 vectors
 const SAVE: &str = "
     with finished as (
         select * from unnest($3::uuid[], $4::bigint[]) as f (context_id, version)
@@ -102,6 +104,28 @@ const SAVE: &str = "
     )
     select count(*) from done";
 
+const POSTPONE: &str = "
+    with locked as materialized (
+        select w.context_id from embedding_work w
+        where w.tenant_id = $1 and w.space_id = $5 and w.context_id = any($2) and w.status = 'pending'
+        order by w.context_id
+        for update
+    )
+    update embedding_work w
+    set due_at = clock_timestamp() + make_interval(secs => $3), error = $4
+    from locked where w.tenant_id = $1 and w.space_id = $5 and w.context_id = locked.context_id";
+
+const REFUSE: &str = "
+    with locked as materialized (
+        select c.id from contexts c where c.tenant_id = $1 and c.id = $3 and c.text_version = $4
+        for no key update
+    )
+    update embedding_work w
+    set status = case when $5::float8 is null then 'failed' else 'pending' end, error = $6,
+        due_at = clock_timestamp() + make_interval(secs => coalesce($5, 0)), attempts = w.attempts + 1
+    from locked
+    where w.tenant_id = $1 and w.space_id = $2 and w.context_id = locked.id and w.status = 'pending'";
+
 /// The next contexts by id, and whether each lacks something. Asked for one by one, in the list of what is selected: as a
 /// condition it becomes a join, and the planner, which knows nothing of a space that has just been made, may take hours.
 ///
@@ -115,7 +139,7 @@ macro_rules! page {
                  order by c.id limit $4
              ), page as materialized (
                  select n.id, n.text_version, n.is_active and exists (select from ",
-            lacking_chunks!("n.id", "n.text_version"),
+            lacking_chunks!("$2", "n.id", "n.text_version"),
             ") as lacks from next n
              ), "
         )
@@ -159,156 +183,6 @@ const SURVEY_ACTIVE: &str = concat!(
 );
 
 impl Store {
-    /// Tenants of which the space lacks something, in the order of their ids, those after `after`, at most `tenants_max`.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn tenants_with_work(
-        &self,
-        space: SpaceId,
-        fresh_only: bool,
-        after: Option<TenantId>,
-        tenants_max: i32,
-    ) -> Result<Vec<TenantId>> {
-        let mut connection = self.connection().await?;
-        let result = sqlx::query_scalar::<_, Uuid>("select tenants_with_embedding_work($1, $2, $3, $4)")
-            .bind(space.0)
-            .bind(fresh_only)
-            .bind(after.map(|tenant| tenant.0))
-            .bind(tenants_max)
-            .fetch_all(connection.pg())
-            .await;
-        Ok(connection.settle(result)?.into_iter().map(TenantId).collect())
-    }
-
-    /// As [`Store::claim_pending`]; with the chunks that the space does not have yet.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn claim_work(
-        &self,
-        tenant: TenantId,
-        space: SpaceId,
-        fresh_only: bool,
-        contexts_max: i64,
-        chunks_max: i64,
-        claim: Duration,
-    ) -> Result<Vec<PendingContext>> {
-        let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(CLAIM)
-            .bind(tenant.0)
-            .bind(space.0)
-            .bind(contexts_max)
-            .bind(claim.as_secs_f64())
-            .bind(chunks_max)
-            .bind(fresh_only)
-            .fetch_all(connection.pg())
-            .await;
-        pending_from_rows(&connection.settle(result)?)
-    }
-
-    /// Keeps the embeddings of these contexts, in these versions; answers how many were taken from the queue. What was
-    /// written again meanwhile is not.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn save_work(
-        &self,
-        tenant: TenantId,
-        space: SpaceId,
-        contexts: &[(ContextId, i64)],
-        vectors: &[ChunkVector],
-    ) -> Result<u64> {
-        let (ids, versions): (Vec<Uuid>, Vec<i64>) =
-            contexts.iter().map(|(id, version)| (id.0, *version)).unzip();
-        let halves: Vec<HalfVector> =
-            vectors.iter().map(|v| HalfVector::from_f32_slice(v.vector.as_slice())).collect();
-        let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query_scalar::<_, i64>(SAVE)
-            .bind(tenant.0)
-            .bind(space.0)
-            .bind(ids)
-            .bind(versions)
-            .bind(vectors.iter().map(|v| v.context.0).collect::<Vec<Uuid>>())
-            .bind(vectors.iter().map(|v| v.version).collect::<Vec<i64>>())
-            .bind(vectors.iter().map(|v| v.chunk_no).collect::<Vec<i32>>())
-            .bind(halves)
-            .fetch_one(connection.pg())
-            .await;
-        Ok(connection.settle(result)?.unsigned_abs())
-    }
-
-    /// Makes claimed contexts due again after `delay`, and notes why. One that was written since is due after that, too.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn postpone_work(
-        &self,
-        tenant: TenantId,
-        space: SpaceId,
-        contexts: &[ContextId],
-        delay: Duration,
-        reason: Option<&str>,
-    ) -> Result<()> {
-        let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(
-            "with locked as materialized (
-                 select w.context_id from embedding_work w
-                 where w.tenant_id = $1 and w.space_id = $2 and w.context_id = any($3) and w.status = 'pending'
-                 order by w.context_id
-                 for update
-             )
-             update embedding_work w
-             set due_at = clock_timestamp() + make_interval(secs => $4), error = $5
-             from locked where w.tenant_id = $1 and w.space_id = $2 and w.context_id = locked.context_id",
-        )
-        .bind(tenant.0)
-        .bind(space.0)
-        .bind(contexts.iter().map(|id| id.0).collect::<Vec<Uuid>>())
-        .bind(delay.as_secs_f64())
-        .bind(reason)
-        .execute(connection.pg())
-        .await;
-        connection.settle(result).map(|_| ())
-    }
-
-    /// Notes that the model could do nothing with the text of this version: it is tried again after `delay`, or with none
-    /// never. Nothing, if it was written since.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn refuse_work(
-        &self,
-        tenant: TenantId,
-        space: SpaceId,
-        context: ContextId,
-        version: i64,
-        delay: Option<Duration>,
-        reason: &str,
-    ) -> Result<()> {
-        let mut connection = self.tenant(tenant).await?;
-        let result = sqlx::query(
-            "with locked as materialized (
-                 select c.id from contexts c where c.tenant_id = $1 and c.id = $3 and c.text_version = $4
-                 for no key update
-             )
-             update embedding_work w
-             set status = case when $5::float8 is null then 'failed' else 'pending' end, error = $6,
-                 due_at = clock_timestamp() + make_interval(secs => coalesce($5, 0)), attempts = w.attempts + 1
-             from locked
-             where w.tenant_id = $1 and w.space_id = $2 and w.context_id = locked.id and w.status = 'pending'",
-        )
-        .bind(tenant.0)
-        .bind(space.0)
-        .bind(context.0)
-        .bind(version)
-        .bind(delay.map(|delay| delay.as_secs_f64()))
-        .bind(reason)
-        .execute(connection.pg())
-        .await;
-        connection.settle(result).map(|_| ())
-    }
-
     /// Looks at the contexts after `after`, at most `contexts_max`, and queues those that lack something in the space; in the
     /// active one also those that failed.
     ///

@@ -19,13 +19,18 @@ const ERASE_CONTEXTS: &str = "
         delete from chunk_embeddings k using doomed d where k.tenant_id = $1 and k.context_id = d.id returning 1
     ), gone_chunks as (
         delete from chunks k using doomed d where k.tenant_id = $1 and k.context_id = d.id returning 1
+    ), gone_past_embeddings as (
+        delete from past_chunk_embeddings k using doomed d where k.tenant_id = $1 and k.context_id = d.id returning 1
+    ), gone_past_chunks as (
+        delete from past_chunks k using doomed d where k.tenant_id = $1 and k.context_id = d.id returning 1
     ), gone_versions as (
         delete from context_versions v using doomed d where v.tenant_id = $1 and v.context_id = d.id returning 1
     ), gone as (
         delete from contexts c using doomed d where c.tenant_id = $1 and c.id = d.id returning 1
     )
     select (select count(*) from gone) as contexts, (select count(*) from gone_versions) as versions,
-           (select count(*) from gone_chunks) as chunks, (select count(*) from gone_embeddings) as embeddings";
+           (select count(*) from gone_chunks) + (select count(*) from gone_past_chunks) as chunks,
+           (select count(*) from gone_embeddings) + (select count(*) from gone_past_embeddings) as embeddings";
 
 /// $1 tenant, $2 user, $3 the operation that erases, which stays as the receipt
 const ERASE_RECORDS: &str = "

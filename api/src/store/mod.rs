@@ -7,6 +7,7 @@ mod contexts;
 mod deletions;
 #[cfg(feature = "embedded-postgres")]
 mod embedded;
+mod embedding_queue;
 mod embedding_work;
 mod embeddings;
 mod erasure;
@@ -14,16 +15,20 @@ mod export;
 mod failure;
 mod filter;
 mod health;
+mod hits;
 mod idempotency;
 mod keyword;
+mod keyword_statistics;
 mod life;
 mod maintenance;
 mod migrations;
 mod operations;
+mod past_search;
 mod pool;
 mod search;
 mod spaces;
 mod tenants;
+mod tsquery;
 mod unit;
 mod upkeep;
 mod usage;
@@ -35,15 +40,18 @@ use std::sync::Arc;
 pub use self::{
     contexts::Bounded,
     deletions::{Deleted, Deletion},
+    embedding_queue::{ChunkVector, Line, PendingChunk, PendingContext, Queue, TurnSize},
     embedding_work::Surveyed,
-    embeddings::{ChunkVector, PendingChunk, PendingContext},
     export::ExportRow,
     health::SchemaState,
+    hits::Found,
     idempotency::Claim,
+    keyword::{KeywordFacts, Part, QueryTerm, Ranked, Ranking, SCOPE_CHUNKS_MAX, Scan, Weighted},
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
-    search::{ChunkHit, Compared, ExactCap, Found},
+    search::{ChunkHit, Compared, ExactCap, Nearby},
+    tsquery::Match,
     unit::Unit,
     upkeep::Removed,
     usage::Backlog,

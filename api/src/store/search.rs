@@ -1,17 +1,12 @@
-//! Finding chunks by meaning, and reading what was found. Answers chunks, best first; what they mean together is the service's
-//! business.
+//! Finding chunks by meaning. Answers chunks, best first; what they mean together is the service's business.
 
 use pgvector::HalfVector;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
-use uuid::Uuid;
+use time::OffsetDateTime;
 
-use super::{
-    Store,
-    contexts::{Bounded, context_columns, from_row, read_bounded, visible},
-    filter,
-};
+use super::{Store, contexts::visible, filter, past_search::Then};
 use crate::{
-    domain::{Access, Context, ContextId, HitChunk, SearchScope, SpaceInfo, TenantId, Vector},
+    domain::{Access, ContextId, SearchScope, SpaceInfo, TenantId, Vector},
     error::{Error, Result},
 };
 
@@ -46,19 +41,12 @@ pub struct Compared {
     pub candidates: i64,
 }
 
-/// What was found, as it is answered.
+/// What the index of neighbours showed.
 #[derive(Debug)]
-pub struct Found {
-    pub context: Context,
-    pub chunk: HitChunk,
-    /// Its place among those that were asked for, from 0.
-    pub place: usize,
-}
-
-impl AsRef<Context> for Found {
-    fn as_ref(&self) -> &Context {
-        &self.context
-    }
+pub struct Nearby {
+    pub hits: Vec<ChunkHit>,
+    /// False when it gave up before it had found as many as were wanted.
+    pub saw_all: bool,
 }
 
 /// Confines the chunks `k` to the scope.
@@ -73,8 +61,32 @@ pub(super) fn push_scope(query: &mut QueryBuilder<Postgres>, scope: &SearchScope
     }
 }
 
+/// A part of a `with`: the contexts within the scope, at most so many. For scopes with a filter, which looks at contexts.
+pub(super) fn push_matched(
+    query: &mut QueryBuilder<Postgres>,
+    tenant: TenantId,
+    scope: &SearchScope,
+    contexts_max: i64,
+) {
+    query.push(concat!("matched as materialized (select c.id from contexts c where ", visible!()));
+    query.push(" and c.tenant_id = ").push_bind(tenant.0);
+    push_columns(query, scope, "c");
+    if let Some(filter) = &scope.filter {
+        query.push(" and ");
+        filter::push(query, filter, "c.id");
+    }
+    query.push(" limit ").push_bind(contexts_max).push(")");
+}
+
 /// The conditions on what contexts, chunks and embeddings alike have as columns. `table` is the row's name.
-fn push_columns(query: &mut QueryBuilder<Postgres>, scope: &SearchScope, table: &'static str) {
+pub(super) fn push_columns(query: &mut QueryBuilder<Postgres>, scope: &SearchScope, table: &'static str) {
+    push_owner(query, scope, table);
+    query.push(format!(" and ({table}.expires_at is null or {table}.expires_at > now())"));
+    push_validity(query, scope.valid_at, table);
+}
+
+/// Whose they are, and of which types.
+pub(super) fn push_owner(query: &mut QueryBuilder<Postgres>, scope: &SearchScope, table: &'static str) {
     if let Some(user) = scope.user_id {
         query.push(format!(" and {table}.user_id = ")).push_bind(user.0);
     }
@@ -82,10 +94,17 @@ fn push_columns(query: &mut QueryBuilder<Postgres>, scope: &SearchScope, table: 
         let types: Vec<String> = scope.context_types.iter().map(|t| t.as_str().to_owned()).collect();
         query.push(format!(" and {table}.context_type = any(")).push_bind(types).push(")");
     }
-    query.push(format!(" and ({table}.expires_at is null or {table}.expires_at > now())"));
+}
+
+/// That what they say holds at a time, or now.
+pub(super) fn push_validity(
+    query: &mut QueryBuilder<Postgres>,
+    at: Option<OffsetDateTime>,
+    table: &'static str,
+) {
     for (column, sign) in [("valid_from", "<="), ("valid_to", ">")] {
         query.push(format!(" and ({table}.{column} is null or {table}.{column} {sign} "));
-        match scope.valid_at {
+        match at {
             Some(at) => query.push_bind(at),
             None => query.push("now()"),
         };
@@ -101,7 +120,7 @@ enum Element {
 }
 
 /// The distance of `k.embedding` from a vector.
-struct Distance<'v> {
+pub(super) struct Distance<'v> {
     element: Element,
     /// The dimension is part of the type that the index is on, and a number that the database gave us.
     value_type: String,
@@ -109,7 +128,7 @@ struct Distance<'v> {
 }
 
 impl<'v> Distance<'v> {
-    fn new(store: &Store, space: &SpaceInfo, vector: &'v Vector) -> Self {
+    pub(super) fn new(store: &Store, space: &SpaceInfo, vector: &'v Vector) -> Self {
         let element = if store.is_embedded() { Element::Single } else { Element::Half };
         let name = match element {
             Element::Half => "halfvec",
@@ -119,7 +138,7 @@ impl<'v> Distance<'v> {
     }
 
     /// Minus the cosine.
-    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+    pub(super) fn push(&self, query: &mut QueryBuilder<Postgres>) {
         let value_type = &self.value_type;
         query.push(format!("(k.embedding::{value_type} <#> "));
         match self.element {
@@ -132,11 +151,11 @@ impl<'v> Distance<'v> {
 
 /// The embeddings of the tenant in the space. The space's number is part of the text, so that the plan is made for one
 /// partition alone.
-fn push_embeddings(query: &mut QueryBuilder<Postgres>, tenant: TenantId, space: &SpaceInfo) {
+pub(super) fn push_embeddings(query: &mut QueryBuilder<Postgres>, tenant: TenantId, space: &SpaceInfo) {
     query.push(format!("k.space_id = {} and k.tenant_id = ", space.id)).push_bind(tenant.0);
 }
 
-const BEST_FIRST: &str = " order by score desc, context_id, chunk_no";
+pub(super) const BEST_FIRST: &str = " order by score desc, context_id, chunk_no";
 
 impl Store {
     /// Compares every chunk within the scope with `vector` and answers the nearest, at most `chunks_max`. None when there are
@@ -153,15 +172,14 @@ impl Store {
         cap: ExactCap,
         chunks_max: i64,
     ) -> Result<Option<Compared>> {
+        if let Some(then) = Then::of(tenant, scope) {
+            return self.search_exact_as_of(&then, space, vector, cap, chunks_max).await;
+        }
         let distance = Distance::new(self, space, vector);
         let mut query = QueryBuilder::new("with ");
-        if let Some(filter) = &scope.filter {
-            query.push(concat!("matched as materialized (select c.id from contexts c where ", visible!()));
-            query.push(" and c.tenant_id = ").push_bind(tenant.0);
-            push_columns(&mut query, scope, "c");
-            query.push(" and ");
-            filter::push(&mut query, filter, "c.id");
-            query.push(" limit ").push_bind(cap.contexts + 1).push("), ");
+        if scope.filter.is_some() {
+            push_matched(&mut query, tenant, scope, cap.contexts + 1);
+            query.push(", ");
         }
         query.push("candidates as materialized (select k.context_id, k.version, k.chunk_no, -");
         distance.push(&mut query);
@@ -190,8 +208,8 @@ impl Store {
         compared_from_rows(&connection.settle(result)?)
     }
 
-    /// The chunks within the scope that are nearest to `vector` as far as the index of neighbours shows, at most `chunks_max`.
-    /// Fewer when it gave up looking.
+    /// The chunks within the scope that are nearest to `vector` as far as the index of neighbours shows, at most `chunks_max`, of
+    /// more within the scope.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -202,7 +220,10 @@ impl Store {
         vector: &Vector,
         scope: &SearchScope,
         chunks_max: i64,
-    ) -> Result<Vec<ChunkHit>> {
+    ) -> Result<Nearby> {
+        if let Some(then) = Then::of(tenant, scope) {
+            return self.search_nearest_as_of(&then, space, vector, chunks_max).await;
+        }
         let distance = Distance::new(self, space, vector);
         let mut query = QueryBuilder::new("select n.* from (select k.context_id, k.version, k.chunk_no, -");
         distance.push(&mut query);
@@ -214,93 +235,12 @@ impl Store {
         query.push(" limit ").push_bind(chunks_max).push(") n").push(BEST_FIRST);
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
-        connection.settle(result)?.iter().map(hit_from_row).collect()
+        let hits: Vec<ChunkHit> =
+            connection.settle(result)?.iter().map(hit_from_row).collect::<Result<_>>()?;
+        // Otherwise it gave up: it is shared by all tenants, and met too many of others.
+        let saw_all = hits.len() as i64 >= chunks_max;
+        Ok(Nearby { hits, saw_all })
     }
-
-    /// Reads the contexts of `hits` and their chunks, in their order. What was changed or has left the scope since it was
-    /// found is left out.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn load_hits(
-        &self,
-        tenant: TenantId,
-        scope: &SearchScope,
-        hits: &[&ChunkHit],
-    ) -> Result<Bounded<Found>> {
-        let mut query = QueryBuilder::new(concat!(
-            "select ",
-            context_columns!(),
-            ", w.place - 1 as place, t.chunk_no, t.text as chunk_text from "
-        ));
-        push_wanted(&mut query, hits);
-        query.push(concat!(
-            " join contexts c on c.id = w.context_id
-              join chunks t on t.tenant_id = c.tenant_id and t.context_id = c.id and t.version = w.version
-                           and t.chunk_no = w.chunk_no
-              where ",
-            visible!(),
-            " and c.tenant_id = "
-        ));
-        query.push_bind(tenant.0);
-        push_columns(&mut query, scope, "c");
-        if let Some(filter) = &scope.filter {
-            query.push(" and ");
-            filter::push(&mut query, filter, "c.id");
-        }
-        query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
-        let statement = query.build().persistent(scope.filter.is_none());
-        read_bounded(&mut connection, statement, found_from_row).await
-    }
-
-    /// How many seconds ago each context was last written, in the order of `hits`; none for one that is gone.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn ages_of_hits(&self, tenant: TenantId, hits: &[&ChunkHit]) -> Result<Vec<Option<f64>>> {
-        let mut query = QueryBuilder::new("select extract(epoch from now() - c.updated_at)::float8 from ");
-        push_wanted(&mut query, hits);
-        query.push(" left join contexts c on c.id = w.context_id and c.tenant_id = ").push_bind(tenant.0);
-        query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
-        let result = query.build_query_scalar().fetch_all(connection.pg()).await;
-        connection.settle(result)
-    }
-
-    /// The embedding of each chunk, in the order of `hits`; none for one that has not been embedded.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn vectors_of_hits(
-        &self,
-        tenant: TenantId,
-        space: &SpaceInfo,
-        hits: &[&ChunkHit],
-    ) -> Result<Vec<Option<Vec<f32>>>> {
-        let mut query = QueryBuilder::new("select k.embedding::vector from ");
-        push_wanted(&mut query, hits);
-        query.push(
-            " left join chunk_embeddings k on k.context_id = w.context_id and k.version = w.version
-                                          and k.chunk_no = w.chunk_no and ",
-        );
-        push_embeddings(&mut query, tenant, space);
-        query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
-        let result = query.build_query_scalar::<Option<pgvector::Vector>>().fetch_all(connection.pg()).await;
-        Ok(connection.settle(result)?.into_iter().map(|vector| vector.map(Vec::from)).collect())
-    }
-}
-
-/// The chunks that are asked for, numbered.
-fn push_wanted(query: &mut QueryBuilder<Postgres>, hits: &[&ChunkHit]) {
-    let contexts: Vec<Uuid> = hits.iter().map(|hit| hit.context.0).collect();
-    let versions: Vec<i64> = hits.iter().map(|hit| hit.version).collect();
-    let chunk_nos: Vec<i32> = hits.iter().map(|hit| hit.chunk_no).collect();
-    query.push("unnest(").push_bind(contexts).push("::uuid[], ").push_bind(versions).push("::bigint[], ");
-    query
-        .push_bind(chunk_nos)
-        .push("::integer[]) with ordinality as w (context_id, version, chunk_no, place)");
 }
 
 impl Store {
@@ -326,7 +266,7 @@ impl Store {
 }
 
 /// The first columns are the same in all rows, of which there is at least one.
-fn compared_from_rows(rows: &[PgRow]) -> Result<Option<Compared>> {
+pub(super) fn compared_from_rows(rows: &[PgRow]) -> Result<Option<Compared>> {
     let first = rows.first().ok_or_else(|| Error::internal("a count without a row"))?;
     if !first.try_get::<bool, _>("within_cap").map_err(Error::internal)? {
         return Ok(None);
@@ -337,7 +277,7 @@ fn compared_from_rows(rows: &[PgRow]) -> Result<Option<Compared>> {
     Ok(Some(Compared { hits, candidates }))
 }
 
-fn hit_from_row(row: &PgRow) -> Result<ChunkHit> {
+pub(super) fn hit_from_row(row: &PgRow) -> Result<ChunkHit> {
     let read = || {
         Ok::<_, sqlx::Error>(ChunkHit {
             context: ContextId(row.try_get("context_id")?),
@@ -347,14 +287,4 @@ fn hit_from_row(row: &PgRow) -> Result<ChunkHit> {
         })
     };
     read().map_err(Error::internal)
-}
-
-fn found_from_row(row: &PgRow) -> Result<Found> {
-    let read = || {
-        let place: i64 = row.try_get("place")?;
-        let chunk = HitChunk { chunk_no: row.try_get("chunk_no")?, text: row.try_get("chunk_text")? };
-        Ok::<_, sqlx::Error>((place as usize, chunk))
-    };
-    let (place, chunk) = read().map_err(Error::internal)?;
-    Ok(Found { context: from_row(row)?, chunk, place })
 }

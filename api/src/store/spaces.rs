@@ -52,7 +52,7 @@ const MOVE_SURVEY: &str = "
       and surveyed_context is not distinct from $3";
 
 /// The pace: claims so many contexts, if it is time to. What was not claimed in time may follow within two seconds. $1 space, $2 contexts
-const TAKE_TURN: &str = "
+const KEEP_PACE: &str = "
     update embedding_spaces
     set next_claim_at = greatest(next_claim_at, now() - interval '2 s') + make_interval(secs => $2::float8 / contexts_per_second)
     where id = $1 and next_claim_at <= now() and contexts_per_second is not null";
@@ -109,9 +109,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn take_turn(&self, space: SpaceId, contexts: i32) -> Result<bool> {
+    pub async fn keep_pace(&self, space: SpaceId, contexts: i32) -> Result<bool> {
         let mut connection = self.connection().await?;
-        let result = sqlx::query(TAKE_TURN).bind(space.0).bind(contexts).execute(connection.pg()).await;
+        let result = sqlx::query(KEEP_PACE).bind(space.0).bind(contexts).execute(connection.pg()).await;
         connection.settle(result).map(|done| done.rows_affected() > 0)
     }
 

@@ -49,7 +49,8 @@ impl Removed {
 
 /// $1 tenant, $2 rows, $3 seconds that history is kept, $4 versions of a context that are kept, $5 seconds that answers are
 /// kept, $6 seconds that the audit log is kept. The number of versions does not count for an hour, so that an export sees
-/// what was there when it began.
+/// what was there when it began. Of each context the oldest versions go first: so the chunks of a past text go with the last
+/// version that had it, the one whose next version has another text.
 const REMOVE: &str = "
     with expired as materialized (
         select c.id from contexts c
@@ -70,14 +71,24 @@ const REMOVE: &str = "
         union
         (select v.context_id, v.version
          from contexts c
-         join context_versions v on v.tenant_id = c.tenant_id and v.context_id = c.id and v.version < c.version - $4
+         cross join lateral (
+             select p.context_id, p.version from context_versions p
+             where p.tenant_id = $1 and p.context_id = c.id and p.version < c.version - $4
+               and p.superseded_at < now() - interval '1 hour'
+             order by p.version limit $2
+         ) v
          where c.tenant_id = $1 and c.version > 100 and c.version > $4
-           and v.superseded_at < now() - interval '1 hour'
          limit $2)
     ), forgotten as (
         delete from context_versions v using old
         where v.tenant_id = $1 and v.context_id = old.context_id and v.version = old.version
-        returning 1
+        returning v.context_id, v.version, v.text_version
+    ), forgotten_texts as (
+        delete from past_chunks k using forgotten f
+        where k.tenant_id = $1 and k.context_id = f.context_id and k.version = f.text_version
+          and not exists (select from context_versions v
+                          where v.tenant_id = $1 and v.context_id = f.context_id and v.version = f.version + 1
+                            and v.text_version = f.text_version)
     ), answered as (
         select k.namespace, k.key from idempotency_keys k
         where k.tenant_id = $1 and k.created_at < now() - make_interval(secs => $5)

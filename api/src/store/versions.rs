@@ -24,6 +24,7 @@ macro_rules! version_columns {
          c.version, 'ready' as embedding_status, null as embedding_error, false as extend"
     };
 }
+pub(super) use version_columns;
 
 /// A version as it can be restored.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ const FIND: &str = concat!(
 
 /// Which rows were in force at a time, of the present ones and of those that were superseded. What has expired since is
 /// gone, whenever one looks.
-fn push_as_of(query: &mut QueryBuilder<Postgres>, at: OffsetDateTime, is_past: bool) {
+pub(super) fn push_as_of(query: &mut QueryBuilder<Postgres>, at: OffsetDateTime, is_past: bool) {
     query.push(" and c.is_active and c.updated_at <= ").push_bind(at);
     query.push(" and (c.expires_at is null or c.expires_at > ").push_bind(at).push(")");
     if is_past {

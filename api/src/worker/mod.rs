@@ -96,6 +96,25 @@ pub async fn survey(service: Service, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// How often it is counted which words are in how many chunks. Searches take into account what was not yet counted; this is
+/// about what that costs them.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Counts the words of what was written until `stop` turns true.
+pub async fn count_words(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        match service.count_words().await {
+            Ok(true) if !*stop.borrow() => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, code = %error.code, "words were not counted; they will be"),
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+    }
+}
+
 /// How often outdated rows are removed. They are invisible at once; this is about their space.
 const REMOVE_EVERY: Duration = Duration::from_secs(60);
 

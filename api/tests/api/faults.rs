@@ -10,7 +10,7 @@ use context_api::{
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::support::{App, Behaviour, Database, StubProvider, USER, eventually, give_up_after};
+use crate::support::{App, Behaviour, Database, OwnTime, StubProvider, USER, eventually, give_up_after};
 
 async fn degraded_by(app: &App) -> serde_json::Value {
     app.search(json!({"query": "otter"})).await.body["degraded"].clone()
@@ -55,7 +55,7 @@ async fn assert_loses_no_write(fault: Behaviour) {
     let (calls, seconds) = (stub.calls() - calls, began.elapsed().as_secs() as usize);
     assert!(calls <= 8 + 6 * seconds, "{fault:?}: {calls} calls in {seconds} s");
     stub.behave(Behaviour::Work);
-    let recovered = Instant::now();
+    let recovered = OwnTime::start();
     for id in &ids {
         assert_eq!(app.embedded(id).await["embedding_status"], "ready", "{fault:?}");
     }
@@ -194,6 +194,55 @@ async fn another_model_never_mixes_with_the_space_that_is_there() {
     let database = app.stop().await;
     let app = App::start_on(database, first.provider()).await;
     assert_eq!(app.embedded(&id).await["embedding_status"], "ready", "back with its model, the work goes on");
+}
+
+/// The server comes back under its old address with another model of the same dimension, while a text is with it, and before
+/// anybody has looked.
+#[tokio::test]
+async fn what_another_model_answers_under_the_same_address_is_thrown_away() {
+    let stub = StubProvider::start(Behaviour::Work);
+    let app = App::start_with(stub.provider()).await;
+    let first = app.note("an otter").await.id();
+    app.embedded(&first).await;
+    stub.hold("heron");
+    let calls = stub.calls();
+    let id = app.note("a heron").await.id();
+    eventually("the call", Duration::from_secs(10), async || (stub.calls() > calls).then_some(())).await;
+    stub.serve_model(1);
+    let query = json!({"query": "an otter", "mode": "semantic"});
+    let found = app.search(query.clone()).await.body;
+    assert_ne!(found["degraded"], json!([]), "{found}");
+    stub.release();
+    eventually("the mismatch", Duration::from_secs(10), async || {
+        (degraded_by(&app).await == json!(["embedding_model_mismatch"])).then_some(())
+    })
+    .await;
+    assert_eq!(app.get(&format!("/v1/contexts/{id}")).await.body["embedding_status"], "pending");
+    stub.serve_model(0);
+    assert_eq!(app.embedded(&id).await["embedding_status"], "ready", "by its own model");
+    let nearest = async |body| {
+        let found = app.search(body).await.body;
+        let score = found["data"][0]["score"].as_f64().unwrap();
+        (found["degraded"] == json!([])).then(|| (found["data"][0]["context"]["id"].clone(), score))
+    };
+    let vector = StubProvider::vector_of("a heron");
+    let (hit, score) = nearest(json!({"vector": vector.as_slice(), "mode": "semantic"})).await.unwrap();
+    assert!(hit == json!(id) && score > 0.999, "the text has its own model's vector: {hit} {score}");
+    let by_meaning = async || nearest(query.clone()).await;
+    let (hit, score) = eventually("an answer by meaning", Duration::from_secs(15), by_meaning).await;
+    assert!(hit == json!(first) && score > 0.999, "nothing else was kept for the query: {hit} {score}");
+}
+
+#[tokio::test]
+async fn a_query_that_is_refused_stands_in_no_other_ones_way() {
+    let stub = StubProvider::start(Behaviour::Poison("venom"));
+    let app = App::start_with(stub.provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    let refused = app.search(json!({"query": "venom"})).await;
+    assert_eq!(refused.body["degraded"], json!(["embedder_unavailable"]));
+    let calls = stub.calls();
+    assert_eq!(degraded_by(&app).await, json!([]));
+    assert_eq!(stub.calls(), calls + 1, "the provider was asked");
 }
 
 #[tokio::test]

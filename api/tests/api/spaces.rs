@@ -9,21 +9,24 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, App, Behaviour, StubProvider, USER, eventually};
 
-const SPACES: &str = "/v1/embedding-spaces";
+mod late;
+mod surveys;
+
+pub const SPACES: &str = "/v1/embedding-spaces";
 
 /// An application between two models, the present one of 8 dimensions and one of 16.
-struct Change {
-    app: App,
-    _old: StubProvider,
-    new: StubProvider,
+pub struct Change {
+    pub app: App,
+    pub old: StubProvider,
+    pub new: StubProvider,
 }
 
 impl Change {
     /// With so many contexts in the present model's space, which is number 1.
-    async fn begin(contexts: usize) -> Self {
+    pub async fn begin(contexts: usize) -> Self {
         let (old, new) = (StubProvider::start(Behaviour::Work), StubProvider::start_of(16, Behaviour::Work));
         let app = App::start_with_next(old.provider(), new.provider()).await;
-        let change = Self { app, _old: old, new };
+        let change = Self { app, old, new };
         for n in 0..contexts {
             change.write(&format!("k{n}"), &format!("heron number {n}")).await;
         }
@@ -33,7 +36,7 @@ impl Change {
         change
     }
 
-    async fn write(&self, key: &str, text: &str) -> String {
+    pub async fn write(&self, key: &str, text: &str) -> String {
         let body = json!({"user_id": USER, "context_type": "note", "key": key, "content": {"t": text}});
         let answer = self.app.post("/v1/contexts", body).await;
         assert!(answer.status.is_success(), "{:?}", answer.body);
@@ -41,7 +44,7 @@ impl Change {
     }
 
     /// Waits until nothing waits in the active space.
-    async fn settled(&self) {
+    pub async fn settled(&self) {
         eventually("an empty queue", Duration::from_secs(20), async || {
             let usage = self.app.get("/v1/usage").await.body;
             (usage["embedding"]["pending"] == 0).then_some(())
@@ -49,16 +52,16 @@ impl Change {
         .await;
     }
 
-    async fn create(&self, body: Value) -> Answer {
+    pub async fn create(&self, body: Value) -> Answer {
         self.app.post(SPACES, body).await
     }
 
-    async fn space(&self, id: i64) -> Value {
+    pub async fn space(&self, id: i64) -> Value {
         self.app.get(&format!("{SPACES}/{id}")).await.body
     }
 
     /// Waits until the space has all that was there, and all that was written since.
-    async fn filled(&self, id: i64) -> Value {
+    pub async fn filled(&self, id: i64) -> Value {
         eventually("a full space", Duration::from_secs(20), async || {
             let space = self.space(id).await;
             let backfill = &space["backfill"];
@@ -70,12 +73,12 @@ impl Change {
         .await
     }
 
-    async fn activate(&self, id: i64, body: Value) -> Answer {
+    pub async fn activate(&self, id: i64, body: Value) -> Answer {
         self.app.post(&format!("{SPACES}/{id}/activate"), body).await
     }
 
     /// The keys that a search by meaning finds, and the space that answered. Each text is nearest to itself.
-    async fn find(&self, text: &str) -> (Vec<String>, Value) {
+    pub async fn find(&self, text: &str) -> (Vec<String>, Value) {
         let found = self.app.search(json!({"query": text, "mode": "semantic", "limit": 100})).await.body;
         assert_eq!(found["degraded"], json!([]), "{found}");
         let keys = found["data"]

@@ -31,6 +31,8 @@ pub enum Degraded {
     NoEmbeddingSpace,
     /// The configured model is not the one of the active space; their vectors are never mixed.
     EmbeddingModelMismatch,
+    /// Some of what was there at `as_of` was never embedded in the active space, so only its words were looked at.
+    HistoryNotEmbedded,
     /// The hits could not be reranked in time; they stand in the order of the search.
     RerankerUnavailable,
 }
@@ -148,8 +150,9 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Hit {
     pub context: HitContext,
-    /// Semantic: the cosine, −1 to 1. Keyword: as BM25, from 0. Hybrid: the fused reciprocal ranks, from 0 to 1, which is
-    /// to be first in both legs. Compare scores within one answer only.
+    /// Semantic: the cosine, −1 to 1. Keyword: as BM25, from 0. Hybrid: the weighted mean of the
+    /// cosine and of the share that the keyword score has of the most that a text could get; with `fusion: rank` the fused
+    /// reciprocal ranks, from 0 to 1, which is to be first in both. Compare scores within one answer.
     pub score: f64,
     pub chunk: HitChunk,
     /// With `explain` only.

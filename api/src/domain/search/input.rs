@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Included, Mode, Ranking, Recency, SearchQuery, SearchRequest, SearchScope, Weights};
+use super::{Fusion, Included, Mode, Ranking, Recency, SearchQuery, SearchRequest, SearchScope, Weights};
 use crate::{
     domain::{
         Access, ContextType, Filter, UserId, Vector,
@@ -51,6 +51,9 @@ pub struct SearchInput {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 100)]
     limit: Option<u32>,
+    /// How a hybrid search makes one list of two.
+    #[serde(default)]
+    fusion: Fusion,
     /// How much each leg of a hybrid search counts.
     weights: Option<WeightsInput>,
     /// Prefer what was written lately.
@@ -74,7 +77,7 @@ pub struct SearchInput {
     include: Option<Vec<Part>>,
 }
 
-/// How much each leg of a hybrid search counts: 1 when left out.
+/// How much each leg of a hybrid search counts: 0.4 and 0.6 when left out.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SearchWeights)]
@@ -125,6 +128,7 @@ impl SearchInput {
             as_of: checked_time("/as_of", self.as_of)?,
         };
         let ranking = Ranking {
+            fusion: self.fusion,
             weights: self.weights.map(WeightsInput::check).transpose()?.unwrap_or_default(),
             recency: self.recency.map(RecencyInput::check).transpose()?,
             min_score: self.min_score,
@@ -154,10 +158,10 @@ impl SearchInput {
 
 impl WeightsInput {
     fn check(self) -> Result<Weights> {
-        let weight = |pointer, given: Option<f64>| in_range(pointer, given.unwrap_or(1.0), WEIGHT_MAX);
+        let usual = Weights::default();
         let weights = Weights {
-            semantic: weight("/weights/semantic", self.semantic)?,
-            keyword: weight("/weights/keyword", self.keyword)?,
+            semantic: in_range("/weights/semantic", self.semantic.unwrap_or(usual.semantic), WEIGHT_MAX)?,
+            keyword: in_range("/weights/keyword", self.keyword.unwrap_or(usual.keyword), WEIGHT_MAX)?,
         };
         if weights.semantic + weights.keyword > 0.0 {
             Ok(weights)

@@ -14,6 +14,26 @@ pub(super) struct Candidate {
     pub explanation: Explanation,
 }
 
+/// What both legs found, and the score in the other leg of each hit that only one of them found.
+pub(super) struct BothLegs {
+    pub semantic: Vec<ChunkHit>,
+    pub keyword: Vec<ChunkHit>,
+    /// The most that any text could get for the words of the query; 0 when it has none.
+    pub keyword_bound: f64,
+    /// Of the chunks of `keyword`; none for one that is not embedded yet.
+    pub cosines: Vec<Option<f64>>,
+    /// Of the chunks of `semantic`.
+    pub keyword_scores: Vec<f64>,
+}
+
+impl BothLegs {
+    /// Of a search without a semantic leg.
+    pub fn by_words(keyword: Vec<ChunkHit>, keyword_bound: f64) -> Self {
+        let cosines = vec![None; keyword.len()];
+        Self { semantic: Vec::new(), keyword, keyword_bound, cosines, keyword_scores: Vec::new() }
+    }
+}
+
 /// What one leg found, as it found it.
 pub(super) fn in_order(
     hits: Vec<ChunkHit>,
@@ -25,6 +45,29 @@ pub(super) fn in_order(
         Candidate { hit, explanation }
     };
     hits.into_iter().enumerate().map(candidate).collect()
+}
+
+/// Fuses by the scores themselves: the weighted mean of the cosine and of the share that the keyword score has of the most that
+/// any text could get for the query. Both depend on nothing but the query and the text, so a score does not change with what else
+/// is found. What only one leg found has been given its score in the other (`cosines`, `keyword_scores`, in the order of
+/// `keyword` and `semantic`). Why not by rank: `docs/adr/0017-fusion-by-scores.md`.
+pub(super) fn fuse_by_score(legs: BothLegs, weights: Weights) -> Vec<Candidate> {
+    let BothLegs { semantic, keyword, keyword_bound, cosines, keyword_scores } = legs;
+    let whole = weights.semantic + weights.keyword;
+    let share =
+        |score: f64| if keyword_bound > 0.0 { weights.keyword * score / keyword_bound / whole } else { 0.0 };
+    let by_words = in_order(keyword, |explanation| &mut explanation.keyword).into_iter().zip(cosines);
+    let by_words = by_words.map(|(candidate, cosine)| {
+        let part = share(candidate.hit.score);
+        (candidate, part, weights.semantic * cosine.unwrap_or(0.0) / whole)
+    });
+    let by_meaning =
+        in_order(semantic, |explanation| &mut explanation.semantic).into_iter().zip(keyword_scores);
+    let by_meaning = by_meaning.map(|(candidate, score)| {
+        let part = weights.semantic * candidate.hit.score / whole;
+        (candidate, part, share(score))
+    });
+    merge(by_words.collect(), by_meaning.collect())
 }
 
 /// Reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): the legs' scores do not count, only the order of their hits.
@@ -124,5 +167,40 @@ mod tests {
             ids(&fuse_by_rank(hits(&[(1, 0.5)]), hits(&[(2, 0.5)]), Weights { semantic, keyword }))
         };
         assert_eq!((by(2.0, 1.0), by(1.0, 2.0)), (vec![1, 2], vec![2, 1]));
+    }
+
+    #[test]
+    fn by_score_each_is_weighed_in_both_legs_whichever_found_it() {
+        let legs = BothLegs {
+            semantic: hits(&[(1, 0.9), (2, 0.5)]),
+            keyword: hits(&[(9, 8.0), (2, 5.0)]),
+            keyword_bound: 10.0,
+            cosines: vec![Some(0.3), Some(0.5)],
+            keyword_scores: vec![1.0, 5.0],
+        };
+        let fused = fuse_by_score(legs, EQUAL);
+        // 9: (0.3 + 0.8) / 2; 1: (0.9 + 0.1) / 2, 2: (0.5 + 0.5) / 2, which has the words.
+        assert_eq!(ids(&fused), [9, 2, 1]);
+        let scores: Vec<f64> = fused.iter().map(|candidate| candidate.hit.score).collect();
+        assert!(scores.iter().zip([0.55, 0.5, 0.5]).all(|(a, b)| (a - b).abs() < 1e-12), "{scores:?}");
+    }
+
+    #[test]
+    fn by_score_what_is_not_embedded_yet_counts_by_its_words() {
+        let legs = BothLegs::by_words(hits(&[(1, 4.0)]), 8.0);
+        let fused = fuse_by_score(legs, Weights { semantic: 1.0, keyword: 3.0 });
+        assert!((fused[0].hit.score - 0.375).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_query_without_words_is_answered_by_meaning() {
+        let legs = BothLegs {
+            semantic: hits(&[(1, 0.8)]),
+            keyword: Vec::new(),
+            keyword_bound: 0.0,
+            cosines: Vec::new(),
+            keyword_scores: vec![0.0],
+        };
+        assert_eq!(ids(&fuse_by_score(legs, EQUAL)), [1]);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     domain::{Plan, SearchScope, SpaceInfo, SpaceStatus, TenantId, Vector},
     error::Result,
     service::Service,
-    store::{ChunkHit, Compared, ExactCap},
+    store::{ChunkHit, Compared, ExactCap, Nearby},
 };
 
 /// A context may have many chunks among the best, and is answered once: so more chunks are read than hits are wanted.
@@ -119,13 +119,13 @@ impl Service {
             }
             self.scopes.large.insert(key, cap.chunks).await;
         }
-        let hits = self.store.search_nearest(tenant, space, vector, scope, chunks_max).await?;
-        // More are within the scope, so the index gave up: it is shared by all tenants, and met too many of others.
-        let saw_all = hits.len() as i64 >= chunks_max;
+        let Nearby { hits, saw_all } =
+            self.store.search_nearest(tenant, space, vector, scope, chunks_max).await?;
         if !saw_all && let Some(compared) = compare(EXACT_RESCUE).await? {
             return Ok(compared.into());
         }
-        let more_than = if scope.filter.is_some() { cap.contexts } else { cap.chunks };
+        let counts_contexts = scope.filter.is_some() || scope.as_of.is_some();
+        let more_than = if counts_contexts { cap.contexts } else { cap.chunks };
         Ok(Nearest { hits, plan: Plan::Hnsw, candidates: more_than + 1, saw_all })
     }
 
@@ -134,19 +134,6 @@ impl Service {
         let space =
             spaces.iter().find(|other| other.info.id == space.id && other.status != SpaceStatus::Retired);
         Ok(space.and_then(|space| space.chunks_estimate).unwrap_or(0))
-    }
-
-    pub(super) async fn keyword_leg(
-        &self,
-        tenant: TenantId,
-        text: &str,
-        scope: &SearchScope,
-        depth: usize,
-    ) -> Result<Leg> {
-        best_per_context(depth, async |chunks_max| {
-            Ok((self.store.search_keyword(tenant, text, scope, chunks_max).await?, true))
-        })
-        .await
     }
 }
 
@@ -176,7 +163,7 @@ fn exact_cap(indexed: i64, wanted: i64) -> ExactCap {
 
 /// Reads chunks with `read` until `depth` contexts are among them or there are no more; `read` answers at most as many
 /// as it is asked for, best first, and whether it saw all it should.
-async fn best_per_context(
+pub(in crate::service) async fn best_per_context(
     depth: usize,
     mut read: impl AsyncFnMut(i64) -> Result<(Vec<ChunkHit>, bool)>,
 ) -> Result<Leg> {

@@ -8,16 +8,17 @@ mod ranking;
 
 use std::{borrow::Cow, time::Instant};
 
-pub(super) use self::legs::{ScopeMemory, Semantic};
+pub(super) use self::legs::{Leg, ScopeMemory, Semantic, best_per_context};
 use self::{
-    fusion::{Candidate, fuse_by_rank, in_order},
-    legs::{Leg, SemanticLeg},
+    fusion::{BothLegs, Candidate, fuse_by_rank, fuse_by_score, in_order},
+    legs::SemanticLeg,
 };
-use super::Service;
+use super::{Service, keyword::KeywordLeg};
 use crate::{
     domain::{
-        Access, Degraded, Hit, HitContext, Mode, Plan, SearchQuery, SearchRequest, SearchResponse,
-        SearchTimings, SpaceInfo, TenantId, limits::RERANK_DEPTH_MIN,
+        Access, Degraded, Fusion, Hit, HitContext, KeywordQuery, Mode, Plan, Ranking, SearchQuery,
+        SearchRequest, SearchResponse, SearchTimings, SpaceInfo, TenantId, Vector, Weights,
+        limits::RERANK_DEPTH_MIN,
     },
     error::{Error, Result},
     store::{Bounded, ChunkHit, Found},
@@ -28,11 +29,18 @@ const DEPTH_MIN: usize = 50;
 /// With recency or diversity a hit may come from further down.
 const DEPTH_PER_HIT: usize = 4;
 
+/// The query as it is compared, and where.
+#[derive(Clone)]
+struct QueryVector {
+    space: SpaceInfo,
+    vector: Vector,
+}
+
 /// What the legs found of a request, and what they had to do without.
 #[derive(Default)]
 struct Legs {
-    semantic: Option<(SemanticLeg, SpaceInfo)>,
-    keyword: Option<Leg>,
+    semantic: Option<(SemanticLeg, QueryVector)>,
+    keyword: Option<KeywordLeg>,
     degraded: Vec<Degraded>,
 }
 
@@ -50,9 +58,9 @@ impl Service {
         let ranking = Instant::now();
         let (plan, candidates) = legs.semantic.as_ref().map(|(leg, _)| (leg.plan, leg.candidates)).unzip();
         let mut complete = legs.semantic.as_ref().is_none_or(|(leg, _)| leg.leg.complete)
-            && legs.keyword.as_ref().is_none_or(|leg| leg.complete);
-        let (mut degraded, space) =
-            (legs.degraded.clone(), legs.semantic.as_ref().map(|(_, space)| space.clone()));
+            && legs.keyword.as_ref().is_none_or(|keyword| keyword.leg.complete);
+        let mut degraded = legs.degraded.clone();
+        let space = legs.semantic.as_ref().map(|(_, query)| query.space.clone());
         let ranked = self.rank(access.tenant, request, legs).await?;
         timings.rank_ms = milliseconds(ranking);
         let loading = Instant::now();
@@ -99,7 +107,8 @@ impl Service {
         let depth = depth(request);
         let keyword = async |text: &str| {
             let began = Instant::now();
-            let leg = Box::pin(self.keyword_leg(tenant, text, &request.scope, depth)).await?;
+            let query = KeywordQuery::parse(text);
+            let leg = Box::pin(self.keyword_leg(tenant, &query, &request.scope, depth)).await?;
             Ok::<_, crate::error::Error>((leg, milliseconds(began)))
         };
         let semantic = async {
@@ -111,7 +120,7 @@ impl Service {
                 Ok((space, vector)) => {
                     let semantic = Semantic { space: &space, vector: &vector, exact: request.exact };
                     let leg = Box::pin(self.semantic_leg(tenant, &semantic, &request.scope, depth)).await?;
-                    Ok((leg, space))
+                    Ok((leg, QueryVector { space, vector }))
                 }
                 Err(reason) => Err(reason),
             };
@@ -138,6 +147,11 @@ impl Service {
                 Err(reason) => legs.degraded.push(reason),
             }
         }
+        if let Some((_, query)) = &legs.semantic
+            && self.store.lacks_past_embeddings(tenant, &query.space, &request.scope).await?
+        {
+            legs.degraded.push(Degraded::HistoryNotEmbedded);
+        }
         // Better by words alone than not at all.
         let by_words = match (by_words, text) {
             (None, Some(text)) if legs.semantic.is_none() => Some(keyword(text).await?),
@@ -153,20 +167,11 @@ impl Service {
     /// The hits that are answered, best first.
     async fn rank(&self, tenant: TenantId, request: &SearchRequest, legs: Legs) -> Result<Vec<Candidate>> {
         let ranking = &request.ranking;
-        let space = legs.semantic.as_ref().map(|(_, space)| space.clone());
-        let mut candidates = match (legs.semantic, legs.keyword) {
-            (Some((semantic, _)), Some(keyword)) => {
-                fuse_by_rank(semantic.leg.hits, keyword.hits, ranking.weights)
-            }
-            (Some((semantic, _)), None) => {
-                in_order(semantic.leg.hits, |explanation| &mut explanation.semantic)
-            }
-            (None, Some(keyword)) => in_order(keyword.hits, |explanation| &mut explanation.keyword),
-            (None, None) => Vec::new(),
-        };
+        let query = legs.semantic.as_ref().map(|(_, query)| query.clone());
+        let mut candidates = Box::pin(self.fuse(tenant, request, legs)).await?;
         if let Some(recency) = ranking.recency {
             let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-            let ages = self.store.ages_of_hits(tenant, &hits).await?;
+            let ages = self.store.ages_of_hits(tenant, &request.scope, &hits).await?;
             ranking::weigh_by_age(&mut candidates, &ages, recency);
         }
         if let Some(min_score) = ranking.min_score {
@@ -174,14 +179,52 @@ impl Service {
         }
         let wanted = request.limit as usize;
         if ranking.diversity > 0.0
-            && let Some(space) = &space
+            && let Some(space) = query.map(|query| query.space).or(self.active_space().await?)
         {
             let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-            let vectors = self.store.vectors_of_hits(tenant, space, &hits).await?;
+            let vectors = self.store.vectors_of_hits(tenant, &space, &request.scope, &hits).await?;
             candidates = ranking::diversify(candidates, &vectors, ranking.diversity, wanted);
         }
         candidates.truncate(wanted);
         Ok(candidates)
+    }
+
+    /// One list of what the legs found.
+    async fn fuse(&self, tenant: TenantId, request: &SearchRequest, legs: Legs) -> Result<Vec<Candidate>> {
+        let Ranking { weights, fusion, .. } = request.ranking;
+        Ok(match (legs.semantic, legs.keyword) {
+            (Some((semantic, _)), Some(keyword)) if fusion == Fusion::Rank => {
+                fuse_by_rank(semantic.leg.hits, keyword.leg.hits, weights)
+            }
+            (Some((semantic, query)), Some(keyword)) => {
+                let (by_meaning, by_words) = (semantic.leg.hits, keyword.leg.hits);
+                let found_by_words: Vec<&ChunkHit> = by_words.iter().collect();
+                let found_by_meaning: Vec<&ChunkHit> = by_meaning.iter().collect();
+                let (cosines, keyword_scores) = tokio::try_join!(
+                    self.store.cosines_of_hits(
+                        tenant,
+                        &query.space,
+                        &query.vector,
+                        &request.scope,
+                        &found_by_words
+                    ),
+                    self.keyword_scores(tenant, &keyword.words, &request.scope, &found_by_meaning),
+                )?;
+                let keyword_bound = keyword.words.bound();
+                let (semantic, keyword) = (by_meaning, by_words);
+                fuse_by_score(BothLegs { semantic, keyword, keyword_bound, cosines, keyword_scores }, weights)
+            }
+            (Some((semantic, _)), None) => {
+                in_order(semantic.leg.hits, |explanation| &mut explanation.semantic)
+            }
+            // Of a hybrid search, with its scores as far as they can be had.
+            (None, Some(keyword)) if request.mode == Mode::Hybrid && fusion == Fusion::Score => {
+                let legs = BothLegs::by_words(keyword.leg.hits, keyword.words.bound());
+                fuse_by_score(legs, Weights { semantic: 0.0, keyword: 1.0 })
+            }
+            (None, Some(keyword)) => in_order(keyword.leg.hits, |explanation| &mut explanation.keyword),
+            (None, None) => Vec::new(),
+        })
     }
 
     async fn load(
@@ -196,7 +239,9 @@ impl Service {
         let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
         let Bounded { rows: mut found, cut } =
             self.store.load_hits(access.tenant, &request.scope, &hits).await?;
-        self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        if request.scope.as_of.is_none() {
+            self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        }
         let hits = found
             .into_iter()
             .filter_map(|Found { context, chunk, place }| {

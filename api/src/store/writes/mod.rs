@@ -1,6 +1,6 @@
 //! Writing contexts, one or a thousand in a statement, each with its chunks, its embedding if the caller gave one, and its
 //! line in the audit log: a write is whole or it is not. What a new version has in common with any other is the business of
-//! two triggers; see `migrations/0003_history_and_life.sql`.
+//! two triggers; see `migrations/0003_history_and_life.sql` and `0009_past_search.sql`.
 
 mod sql;
 

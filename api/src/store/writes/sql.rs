@@ -104,9 +104,9 @@ macro_rules! with_parts {
     () => {
         "added as (
              insert into chunks (tenant_id, context_id, version, chunk_no, user_id, context_type, expires_at, valid_from,
-                                 valid_to, text, tsv)
+                                 valid_to, text)
              select $1, m.id, m.version, p.chunk_no, m.user_id, m.context_type, m.expires_at, m.valid_from, m.valid_to,
-                    p.text, to_tsvector('english', p.text)
+                    p.text
              from m join piece p on p.no = m.no
              where m.text_version = m.version
          ), embedded as (

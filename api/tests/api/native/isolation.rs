@@ -59,9 +59,11 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
     app.embedded(&id).await;
     // A row in every table.
     let request = app.request(Method::PUT, &format!("/v1/contexts/{id}")).bearer_auth(&app.key).json(
-        &json!({"user_id": USER, "context_type": "note", "content": "something", "metadata": {"a": 1}}),
+        &json!({"user_id": USER, "context_type": "note", "content": "something else", "metadata": {"a": 1}}),
     );
     assert!(answer(request).await.status.is_success());
+    app.service.count_words().await.unwrap();
+    app.embedded(&id).await;
     let request = app
         .request(Method::POST, "/v1/contexts")
         .bearer_auth(&app.key)
@@ -114,6 +116,9 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
     assert!(forged.unwrap_err().to_string().contains("row-level security"));
     for forbidden in [
         "select * from chunk_embeddings_1",
+        "select * from past_chunk_embeddings_1",
+        "update past_chunks set text = ''",
+        "select create_past_partition(7, 8)",
         "drop table contexts",
         "alter table contexts disable row level security",
         "truncate contexts",

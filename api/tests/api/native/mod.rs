@@ -3,12 +3,15 @@
 
 mod crashes;
 mod isolation;
+mod keyword;
 mod migrations;
 mod nearest;
 mod outages;
+mod past_search;
 mod plans;
 mod races;
 mod redis;
 mod scale;
+mod spaces;
 mod upkeep;
 mod workers;

@@ -46,9 +46,12 @@ async fn hot_statements_use_their_indexes() {
     app.search(json!({"query": "otter", "mode": "keyword"})).await;
     app.search(json!({"query": "otter", "mode": "semantic", "user_id": USER})).await;
     let database = app.stop().await;
-    for index in
-        ["^contexts_pkey$", "^contexts_(user|key)$", "^chunks_tsv$", "^chunk_embeddings_1_tenant_id_user_id"]
-    {
+    for index in [
+        "^contexts_pkey$",
+        "^contexts_(user|key)$",
+        "^chunks_terms$",
+        "^chunk_embeddings_1_tenant_id_user_id",
+    ] {
         // A session's figures are written down when it has ended.
         eventually(&format!("a scan of {index}"), Duration::from_secs(10), async || {
             (scans(&mut database.superuser().await, index).await > 0).then_some(())

@@ -19,6 +19,10 @@ pub use self::{
 use std::{
     future::{Future, poll_fn},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -32,6 +36,30 @@ pub const USER: &str = "0190d5a0-0000-7000-8000-0000000000aa";
 pub fn client() -> reqwest::Client {
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder().timeout(Duration::from_secs(40)).no_proxy().build().expect("a client")
+}
+
+/// The time that this process was given since a moment, to tell a service that is slow from a machine that is busy: each tick
+/// waits for its turn, as everything else here does.
+pub struct OwnTime(Arc<AtomicU32>);
+
+impl OwnTime {
+    const TICK: Duration = Duration::from_millis(20);
+
+    pub fn start() -> Self {
+        let ticks = Arc::new(AtomicU32::new(0));
+        let weak = Arc::downgrade(&ticks);
+        tokio::spawn(async move {
+            while let Some(ticks) = weak.upgrade() {
+                ticks.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Self::TICK).await;
+            }
+        });
+        Self(ticks)
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        Self::TICK * self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Begins `future` and gives it up after so many polls: what a caller does who hangs up half-way.

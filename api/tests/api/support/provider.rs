@@ -20,6 +20,7 @@ use context_api::{
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// What the server does when it is asked to embed.
@@ -40,8 +41,10 @@ pub enum Behaviour {
     NotFinite,
     /// Hangs up in the middle of its answer.
     BreakOff,
-    /// Refuses batches that hold this text, as TEI refuses a text that is too long.
+    /// Refuses batches that hold this text.
     Poison(&'static str),
+    /// Refuses batches that hold a text of more bytes, as TEI refuses a text that is too long.
+    ReadAtMost(usize),
     /// On OpenAI's route: 400 to whoever asks for base64.
     RefuseBase64,
     /// On OpenAI's route: numbers, whatever was asked for.
@@ -50,7 +53,11 @@ pub enum Behaviour {
 
 struct Shared {
     behaviour: Mutex<Behaviour>,
-    model: String,
+    /// Texts whose calls wait.
+    held: watch::Sender<Option<&'static str>>,
+    /// Two of its own, so that a cache shared with other tests never answers for it. Their vectors differ.
+    models: [String; 2],
+    present_model: AtomicUsize,
     dimensions: usize,
     /// Tokens that it says it reads of a text.
     tokens_max: Option<u32>,
@@ -92,11 +99,11 @@ impl StubProvider {
     fn start_as(behaviour: Behaviour, dimensions: usize, tokens_max: Option<u32>) -> Self {
         // Whoever asks it needs one, if only by way of the provider.
         rustls::crypto::ring::default_provider().install_default().ok();
-        // A model of its own, so that a cache shared with other tests never answers for it.
-        let model = format!("stub-{}", Uuid::new_v4());
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
-            model,
+            held: watch::Sender::new(None),
+            models: [(); 2].map(|()| format!("stub-{}", Uuid::new_v4())),
+            present_model: AtomicUsize::new(0),
             dimensions,
             tokens_max,
             calls: AtomicUsize::new(0),
@@ -127,7 +134,7 @@ impl StubProvider {
 
     /// What is kept of a text that [`Behaviour::Work`] has embedded.
     pub fn vector_of(text: &str) -> Vector {
-        Vector::new(vector(text, DIMENSIONS)).expect("a vector")
+        Vector::new(vector(text, DIMENSIONS, 0)).expect("a vector")
     }
 
     pub fn provider(&self) -> Provider {
@@ -142,13 +149,28 @@ impl StubProvider {
         *self.shared.behaviour.lock().expect("the lock") = behaviour;
     }
 
+    /// From now on calls with this text among theirs are answered as late as [`StubProvider::release`] is called, and as the
+    /// server behaves then; calls without it at once.
+    pub fn hold(&self, text: &'static str) {
+        self.shared.held.send_replace(Some(text));
+    }
+
+    pub fn release(&self) {
+        self.shared.held.send_replace(None);
+    }
+
+    /// Comes back with its first model, 0, or with another one of the same dimension, 1.
+    pub fn serve_model(&self, number: usize) {
+        self.shared.present_model.store(number, Ordering::SeqCst);
+    }
+
     /// The same server, by OpenAI's route.
     pub fn openai_provider(&self) -> Provider {
         Provider::OpenAi(self.openai_options())
     }
 
     pub fn openai_options(&self) -> OpenAiOptions {
-        let (url, model) = (format!("{}/v1", self.url), self.shared.model.clone());
+        let (url, (_, model)) = (format!("{}/v1", self.url), self.shared.model());
         OpenAiOptions { url, model, ..OpenAiOptions::default() }
     }
 
@@ -168,14 +190,26 @@ impl StubProvider {
     }
 }
 
+impl Shared {
+    /// Its number and its name.
+    fn model(&self) -> (usize, String) {
+        let number = self.present_model.load(Ordering::SeqCst);
+        (number, self.models[number].clone())
+    }
+}
+
 async fn info(shared: web::Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({"model_id": shared.model, "max_input_length": shared.tokens_max}))
+    HttpResponse::Ok().json(json!({"model_id": shared.model().1, "max_input_length": shared.tokens_max}))
 }
 
 async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpResponse {
     shared.calls.fetch_add(1, Ordering::SeqCst);
+    let has = |text: &str| body.inputs.iter().any(|input| input.contains(text));
+    shared.held.subscribe().wait_for(|held| !held.is_some_and(has)).await.expect("its sender");
     let behaviour = shared.behaviour.lock().expect("the lock").clone();
-    let mut vectors: Vec<Vec<f32>> = body.inputs.iter().map(|text| vector(text, shared.dimensions)).collect();
+    let (model, _) = shared.model();
+    let mut vectors: Vec<Vec<f32>> =
+        body.inputs.iter().map(|text| vector(text, shared.dimensions, model)).collect();
     match behaviour {
         Behaviour::Answer(status, text) => {
             let status = actix_web::http::StatusCode::from_u16(status).expect("a status");
@@ -189,16 +223,17 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
         Behaviour::BreakOff => {
             return HttpResponse::Ok().content_type("application/json").streaming(broken_off());
         }
-        Behaviour::Poison(text) if body.inputs.iter().any(|input| input.contains(text)) => {
-            return HttpResponse::UnprocessableEntity()
-                .json(json!({"error": "Input validation error: poisoned", "error_type": "Validation"}));
+        Behaviour::Poison(text) if has(text) => return refusal("poisoned"),
+        Behaviour::ReadAtMost(bytes) if body.inputs.iter().any(|input| input.len() > bytes) => {
+            return refusal("`inputs` must have less than some tokens");
         }
         Behaviour::WrongDimension => vectors.iter_mut().for_each(|vector| vector.push(1.0)),
-        Behaviour::Spoil(text) if body.inputs.iter().any(|input| input.contains(text)) => {
+        Behaviour::Spoil(text) if has(text) => {
             return HttpResponse::Ok().content_type("application/json").body("[[null]]");
         }
         Behaviour::Work
         | Behaviour::Poison(_)
+        | Behaviour::ReadAtMost(_)
         | Behaviour::Spoil(_)
         | Behaviour::RefuseBase64
         | Behaviour::IgnoreBase64 => {}
@@ -250,6 +285,11 @@ async fn rerank(shared: web::Data<Shared>, body: web::Json<Rerank>) -> HttpRespo
     HttpResponse::Ok().json(ranks.collect::<Vec<_>>())
 }
 
+fn refusal(words: &str) -> HttpResponse {
+    HttpResponse::UnprocessableEntity()
+        .json(json!({"error": format!("Input validation error: {words}"), "error_type": "Validation"}))
+}
+
 fn broken_off() -> impl Stream<Item = Result<web::Bytes, io::Error>> {
     let half = Ok(web::Bytes::from_static(b"[[0.1, 0.2"));
     stream::iter([half, Err(io::ErrorKind::ConnectionReset.into())])
@@ -273,7 +313,8 @@ async fn openai_embeddings(
     let behaviour = shared.behaviour.lock().expect("the lock").clone();
     let header = |name| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
     *shared.account.lock().expect("the lock") = [header("openai-organization"), header("openai-project")];
-    if body.model != shared.model {
+    let (model, name) = shared.model();
+    if body.model != name {
         return HttpResponse::NotFound().json(json!({"error": {"message": "no such model"}}));
     }
     let wants_base64 = body.encoding_format == "base64";
@@ -288,7 +329,7 @@ async fn openai_embeddings(
     }
     shared.texts.fetch_add(body.input.len(), Ordering::SeqCst);
     let encode = |text: &str| {
-        let mut values = vector(text, shared.dimensions);
+        let mut values = vector(text, shared.dimensions, model);
         if !matches!(behaviour, Behaviour::WrongDimension) {
             values.truncate(body.dimensions.unwrap_or(shared.dimensions));
         }
@@ -303,10 +344,14 @@ async fn openai_embeddings(
     HttpResponse::Ok().json(json!({"object": "list", "data": data, "model": body.model}))
 }
 
-fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+/// Those of another model are turned.
+fn vector(text: &str, dimensions: usize, model: usize) -> Vec<f32> {
     let mut vector = vec![0.01_f32; dimensions];
     for (index, byte) in text.bytes().enumerate() {
         vector[(index + usize::from(byte)) % dimensions] += f32::from(byte);
+    }
+    if model > 0 {
+        vector.iter_mut().step_by(2).for_each(|value| *value = -*value);
     }
     vector
 }
