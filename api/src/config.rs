@@ -23,6 +23,7 @@
 //! | `OPENAI_API_KEY`, `OPENAI_ORGANIZATION`, `OPENAI_PROJECT` | | for `openai` |
 //! | `EMBEDDING_THREADS` | one per core | of the built-in model |
 //! | `NEXT_EMBEDDING_PROVIDER`, `NEXT_…` | | a second provider beside the first: the same variables with this prefix |
+//! | `RERANK_SERVICE_URL`, `RERANK_API_KEY` | | of a reranker, for searches that ask for it |
 //! | `HISTORY_DAYS` | `90` | that superseded versions, deleted contexts and finished operations are kept |
 //! | `HISTORY_VERSIONS_MAX` | `10000` | superseded versions of one context that are kept |
 //! | `AUDIT_LOG_DAYS` | `365` | that the audit log is kept |
@@ -49,7 +50,7 @@ pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
     domain::{ApiKey, Retention},
-    embedding::Provider,
+    embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
     telemetry::{LogFormat, LogOptions},
@@ -77,6 +78,8 @@ pub struct Config {
     pub provider: Provider,
     /// The one that is to take the place of `provider`, while an operator changes the model.
     pub next_provider: Option<Provider>,
+    /// For searches that ask for it.
+    pub reranker: Option<RerankOptions>,
     pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
@@ -101,6 +104,7 @@ impl Config {
             redis: redis(source)?,
             provider: provider::provider(source)?,
             next_provider: provider::next_provider(source)?,
+            reranker: provider::reranker(source)?,
             retention: retention(source)?,
             worker_inline: source.parse("WORKER_INLINE", "`true` or `false`")?.unwrap_or(true),
             bootstrap_api_key: source

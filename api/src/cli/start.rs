@@ -12,7 +12,7 @@ use crate::{
     cache::Cache,
     config::{Config, Database},
     domain::Retention,
-    embedding,
+    embedding::{self, Reranker},
     error::Result,
     service::Service,
     store::Store,
@@ -59,7 +59,8 @@ pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let cache = Cache::new(config.redis.as_ref())?;
     let providers = std::iter::once(&config.provider).chain(&config.next_provider);
     let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
-    Ok(Service::new(store, cache, embedders))
+    let reranker = config.reranker.clone().map(Reranker::new).transpose()?;
+    Ok(Service::new(store, cache, embedders).with_reranker(reranker))
 }
 
 /// What a worker does besides embedding. Each loop may be cut off anywhere.

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::{ConfigError, Source};
 use crate::{
     domain::limits::DIMENSIONS_MAX,
-    embedding::{OpenAiOptions, Provider},
+    embedding::{OpenAiOptions, Provider, RerankOptions},
 };
 
 const OPENAI_URL: &str = "https://api.openai.com";
@@ -50,6 +50,23 @@ pub(super) fn next_provider(source: &Source) -> Result<Option<Provider>, ConfigE
     variables.provider().map(Some)
 }
 
+/// The reranker, if one is named.
+pub(super) fn reranker(source: &Source) -> Result<Option<RerankOptions>, ConfigError> {
+    let api_key = source.text("RERANK_API_KEY")?.map(SecretString::from);
+    match source.text("RERANK_SERVICE_URL")? {
+        Some(url) if is_http(&url) => Ok(Some(RerankOptions { url, api_key })),
+        Some(_) => Err(source.refuse("RERANK_SERVICE_URL", "must have the form http://host:port")),
+        None if api_key.is_some() => {
+            Err(source.refuse("RERANK_API_KEY", "is set without RERANK_SERVICE_URL"))
+        }
+        None => Ok(None),
+    }
+}
+
+fn is_http(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| url.scheme().starts_with("http"))
+}
+
 /// The variables of one provider.
 struct Variables<'s> {
     source: &'s Source,
@@ -59,9 +76,7 @@ struct Variables<'s> {
 impl Variables<'_> {
     fn provider(&self) -> Result<Provider, ConfigError> {
         let url = self.text("EMBEDDING_SERVICE_URL")?;
-        let is_http =
-            |url: &String| reqwest::Url::parse(url).is_ok_and(|url| url.scheme().starts_with("http"));
-        if !url.as_ref().is_none_or(is_http) {
+        if !url.as_deref().is_none_or(is_http) {
             return Err(self.refuse("EMBEDDING_SERVICE_URL", "must have the form http://host:port"));
         }
         let named = self.text("EMBEDDING_PROVIDER")?;
@@ -182,6 +197,29 @@ mod tests {
         ]);
         let Ok(Some(Provider::Tei { api_key: Some(key), .. })) = tei else { panic!("{tei:?}") };
         assert_eq!(key.expose_secret(), "sk-file");
+    }
+
+    #[test]
+    fn a_reranker_has_an_address_and_perhaps_a_key() {
+        let read = |variables: &[(&str, &str)]| {
+            reranker(&Source::from_pairs(variables)).map_err(|error| error.to_string())
+        };
+        assert!(read(&[]).unwrap().is_none() && read(&[("RERANK_SERVICE_URL", "")]).unwrap().is_none());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter2\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let options =
+            read(&[("RERANK_SERVICE_URL", "http://tei:80"), ("RERANK_API_KEY_FILE", path)]).unwrap().unwrap();
+        assert_eq!(
+            (options.url.as_str(), options.api_key.unwrap().expose_secret()),
+            ("http://tei:80", "hunter2")
+        );
+        for (name, value, expected) in [
+            ("RERANK_SERVICE_URL", "hunter2:80", "RERANK_SERVICE_URL must have the form http://host:port."),
+            ("RERANK_API_KEY", "hunter2", "RERANK_API_KEY is set without RERANK_SERVICE_URL."),
+        ] {
+            assert_eq!(read(&[(name, value)]).unwrap_err(), expected);
+        }
     }
 
     #[test]

@@ -112,5 +112,9 @@ pub const ROTATION_OVERLAP_SECONDS_MAX: u32 = 7 * 24 * 3600;
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a write waits for its embedding, when it is asked to.
 pub const WAIT_READY_MAX: Duration = Duration::from_secs(20);
+/// Hits at least that are reranked, when a search asks for it: the best of them may stand further down.
+pub const RERANK_DEPTH_MIN: u32 = 50;
+/// How long a search waits for its hits to be reranked before it goes on with its own order.
+pub const RERANK_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a search waits for its query's embedding before it goes on with keywords alone.
 pub const QUERY_EMBEDDING_DEADLINE: Duration = Duration::from_secs(3);

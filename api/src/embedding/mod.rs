@@ -7,6 +7,7 @@ mod builtin;
 mod estimate;
 mod in_parts;
 mod openai;
+mod rerank;
 mod tei;
 mod wire;
 
@@ -17,7 +18,11 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use self::{batched::Batched, in_parts::InParts};
-pub use self::{estimate::Estimate, openai::OpenAiOptions};
+pub use self::{
+    estimate::Estimate,
+    openai::OpenAiOptions,
+    rerank::{RerankOptions, Reranker},
+};
 use crate::domain::Vector;
 
 /// Which provider, and how to reach it.

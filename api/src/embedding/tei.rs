@@ -12,7 +12,7 @@ use super::{EmbedError, Embedder, Model, Purpose, check_vectors, wire};
 use crate::{domain::Vector, error::Result};
 
 /// The server's default for `--max-client-batch-size`; more at once gains nothing.
-const BATCH_TEXTS_MAX: usize = 32;
+pub(super) const BATCH_TEXTS_MAX: usize = 32;
 /// As RFC 9218 has it, where 3 is usual and 0 most urgent.
 const URGENT: &str = "u=1";
 /// Calls with documents at the same time.
@@ -34,7 +34,7 @@ struct EmbedBody {
 }
 
 #[derive(Deserialize)]
-struct Info {
+pub(super) struct Info {
     model_id: String,
     /// Tokens of one text, special ones included.
     max_input_length: Option<u32>,
@@ -46,7 +46,7 @@ struct Info {
 
 impl Info {
     /// Half of what the server takes at once is left for queries.
-    fn batch_texts_max(&self) -> usize {
+    pub(super) fn batch_texts_max(&self) -> usize {
         let share = self.max_concurrent_requests.map_or(BATCH_TEXTS_MAX, |texts| texts / CALLS_AT_ONCE / 2);
         self.max_client_batch_size.unwrap_or(BATCH_TEXTS_MAX).min(share).clamp(1, BATCH_TEXTS_MAX)
     }

@@ -22,6 +22,7 @@ mod operations;
 mod pack;
 mod provider;
 mod readiness;
+mod rerank;
 mod search;
 mod spaces;
 mod survey;
@@ -32,7 +33,7 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
-use self::pack::Packing;
+use self::{pack::Packing, rerank::Reranking};
 use moka::future::Cache as Local;
 use tokio::{sync::Notify, time::Instant};
 
@@ -68,6 +69,7 @@ pub struct Service {
     /// Tells those who wait for an embedding that this process has written some.
     embedded: Arc<Notify>,
     packing: Packing,
+    reranking: Option<Arc<Reranking>>,
 }
 
 impl Service {
@@ -85,6 +87,7 @@ impl Service {
             next_drop: Arc::default(),
             embedded: Arc::default(),
             packing: Packing::new(),
+            reranking: None,
         }
     }
 

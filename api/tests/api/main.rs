@@ -40,6 +40,7 @@ mod openapi;
 mod pack;
 mod past_search;
 mod process;
+mod rerank;
 mod search;
 mod search_ranking;
 mod search_scope;

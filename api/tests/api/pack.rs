@@ -242,12 +242,13 @@ async fn random_packs_keep_to_their_budget_and_are_the_same_again() {
     for _ in 0..60 {
         let max_tokens = 1 + next(&mut state) % [100, 1_000, 10_000][next(&mut state) % 3];
         let tokenizer = ["o200k_base", "cl100k_base", "chars"][next(&mut state) % 3];
+        let format = ["markdown", "xml", "json"][next(&mut state) % 3];
+        let unit = ["auto", "chunk", "context"][next(&mut state) % 3];
+        let is_bounded = next(&mut state).is_multiple_of(4);
+        let quotas = if is_bounded { json!({"note": {"max_tokens": 200}}) } else { Value::Null };
         let request = json!({
-            "query": "heron", "mode": "keyword",
+            "query": "heron", "mode": "keyword", "format": format, "unit": unit, "quotas": quotas,
             "budget": {"max_tokens": max_tokens, "tokenizer": tokenizer},
-            "format": (["markdown", "xml", "json"][next(&mut state) % 3]),
-            "unit": (["auto", "chunk", "context"][next(&mut state) % 3]),
-            "quotas": if next(&mut state).is_multiple_of(4) { json!({"note": {"max_tokens": 200}}) } else { Value::Null },
         });
         let answer = pack(&app, request.clone()).await;
         let tokens = match tokenizer {

@@ -190,7 +190,7 @@ mod tests {
         for (body, pointer) in [
             (r#"{"query":"x"}"#, ""),
             (r"[]", ""),
-            (r#"{"budget":{"max_tokens":10},"budget":{"max_tokens":11}}"#, "/budget"),
+            (r#"{"budget":{"max_tokens":10},"budget":{"max_tokens":11}}"#, ""),
             (r#"{"budget":{}}"#, "/budget"),
             (r#"{"budget":{"max_tokens":null}}"#, "/budget/max_tokens"),
             (r#"{"budget":{"max_tokens":1.5}}"#, "/budget/max_tokens"),

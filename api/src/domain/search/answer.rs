@@ -33,6 +33,8 @@ pub enum Degraded {
     EmbeddingModelMismatch,
     /// Some of what was there at `as_of` was never embedded in the active space, so only its words were looked at.
     HistoryNotEmbedded,
+    /// The hits could not be reranked in time; they stand in the order of the search.
+    RerankerUnavailable,
 }
 
 /// The part of a context that matched best.
@@ -170,6 +172,8 @@ pub struct SearchTimings {
     pub rank_ms: f64,
     /// Reading the contexts that are answered.
     pub load_ms: f64,
+    /// Having them reranked.
+    pub rerank_ms: f64,
 }
 
 /// What a search answers.

@@ -66,6 +66,9 @@ pub struct SearchInput {
     /// Compare every candidate by meaning, however many there are: slower, and never wrong.
     #[serde(default)]
     exact: bool,
+    /// Have the hits put in order by the reranker, which reads the query and each chunk together. Their `score` is then its own.
+    #[serde(default)]
+    rerank: bool,
     /// Say of each hit how it got its place, and how long each stage took.
     #[serde(default)]
     explain: bool,
@@ -142,8 +145,14 @@ impl SearchInput {
             }
         };
         let query = checked_query(self.query, self.vector, self.mode)?;
-        let (mode, exact, explain) = (self.mode, self.exact, self.explain);
-        Ok(SearchRequest { query, mode, scope, limit, ranking, exact, explain, include })
+        let (mode, exact, explain, rerank) = (self.mode, self.exact, self.explain, self.rerank);
+        if rerank && matches!(query, SearchQuery::Vector(_)) {
+            return Err(Error::invalid(
+                "/rerank",
+                "a search by `vector` has no words that texts could be compared with",
+            ));
+        }
+        Ok(SearchRequest { query, mode, scope, limit, ranking, exact, explain, include, rerank })
     }
 }
 
@@ -264,6 +273,8 @@ mod tests {
         assert_eq!(pointer(json!({"vector": [1.0]})), "/mode");
         assert_eq!(pointer(json!({"query": "x", "vector": [1.0], "mode": "semantic"})), "/vector");
         assert_eq!(pointer(json!({})), "/query");
+        assert!(check(json!({"query": "x", "rerank": true})).unwrap().rerank);
+        assert_eq!(pointer(json!({"vector": [1.0], "mode": "semantic", "rerank": true})), "/rerank");
     }
 
     #[test]

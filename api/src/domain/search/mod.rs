@@ -138,6 +138,8 @@ pub struct SearchRequest {
     pub exact: bool,
     pub explain: bool,
     pub include: Included,
+    /// Ask the reranker for the order of the hits.
+    pub rerank: bool,
 }
 
 /// The constant of reciprocal rank fusion: Cormack, Clarke, Büttcher, SIGIR 2009, found 60 to work best.

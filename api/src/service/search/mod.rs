@@ -6,7 +6,7 @@ mod legs;
 mod query;
 mod ranking;
 
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
 pub(super) use self::legs::{Leg, ScopeMemory, Semantic, best_per_context};
 use self::{
@@ -18,8 +18,9 @@ use crate::{
     domain::{
         Access, Degraded, Fusion, Hit, HitContext, KeywordQuery, Mode, Plan, Ranking, SearchQuery,
         SearchRequest, SearchResponse, SearchTimings, SpaceInfo, TenantId, Vector, Weights,
+        limits::RERANK_DEPTH_MIN,
     },
-    error::Result,
+    error::{Error, Result},
     store::{Bounded, ChunkHit, Found},
 };
 
@@ -45,23 +46,32 @@ struct Legs {
 
 impl Service {
     /// # Errors
-    /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension;
+    /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension; `InvalidRequest` when
+    /// there is no reranker to be asked;
     /// [`crate::error::Code::DatabaseUnavailable`].
     pub async fn search(&self, access: Access, request: &SearchRequest) -> Result<SearchResponse> {
         let started = Instant::now();
         let mut timings = SearchTimings::default();
+        let answered = request;
+        let request = &self.to_be_reranked(request)?;
         let legs = self.run_legs(access.tenant, request, &mut timings).await?;
         let ranking = Instant::now();
         let (plan, candidates) = legs.semantic.as_ref().map(|(leg, _)| (leg.plan, leg.candidates)).unzip();
         let mut complete = legs.semantic.as_ref().is_none_or(|(leg, _)| leg.leg.complete)
             && legs.keyword.as_ref().is_none_or(|keyword| keyword.leg.complete);
-        let degraded = legs.degraded.clone();
+        let mut degraded = legs.degraded.clone();
         let space = legs.semantic.as_ref().map(|(_, query)| query.space.clone());
         let ranked = self.rank(access.tenant, request, legs).await?;
         timings.rank_ms = milliseconds(ranking);
         let loading = Instant::now();
-        let (data, cut) = self.load(access, request, ranked).await?;
+        let (mut data, cut) = self.load(access, request, ranked).await?;
         timings.load_ms = milliseconds(loading);
+        if let (true, SearchQuery::Text(text)) = (request.rerank, &request.query) {
+            let reranking = Instant::now();
+            degraded.extend(self.rerank(text, &mut data).await.err());
+            data.truncate(answered.limit as usize);
+            timings.rerank_ms = milliseconds(reranking);
+        }
         complete &= !cut;
         record(request.mode, plan, &degraded);
         Ok(SearchResponse {
@@ -74,6 +84,18 @@ impl Service {
             took_ms: milliseconds(started),
             timings: request.explain.then_some(timings),
         })
+    }
+
+    /// With more hits than are answered, where a reranker is to choose among them.
+    fn to_be_reranked<'r>(&self, request: &'r SearchRequest) -> Result<Cow<'r, SearchRequest>> {
+        if !request.rerank {
+            return Ok(Cow::Borrowed(request));
+        }
+        if !self.has_reranker() {
+            return Err(Error::invalid("/rerank", "this service has no reranker; leave it out"));
+        }
+        let limit = request.limit.max(RERANK_DEPTH_MIN);
+        Ok(Cow::Owned(SearchRequest { limit, ..request.clone() }))
     }
 
     async fn run_legs(

@@ -6,7 +6,7 @@ use actix_web::dev::ServerHandle;
 use context_api::{
     cache::{Cache, RedisOptions},
     domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope, TenantId, TenantName, UserId},
-    embedding::{self, Provider},
+    embedding::{self, Provider, RerankOptions, Reranker},
     http::{self, ServerOptions, State},
     service::Service,
     worker,
@@ -74,16 +74,31 @@ impl App {
         Self::start_full(database, [provider], redis()).await
     }
 
+    /// With a reranker.
+    pub async fn start_reranking(provider: Provider, reranker: RerankOptions) -> Self {
+        Self::start_assembled(Database::create().await, [provider], redis(), Some(reranker)).await
+    }
+
     pub async fn start_full(
         database: Database,
         providers: impl IntoIterator<Item = Provider>,
         redis: Option<RedisOptions>,
     ) -> Self {
+        Self::start_assembled(database, providers, redis, None).await
+    }
+
+    async fn start_assembled(
+        database: Database,
+        providers: impl IntoIterator<Item = Provider>,
+        redis: Option<RedisOptions>,
+        reranker: Option<RerankOptions>,
+    ) -> Self {
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
         let connect = |provider: Provider| embedding::connect(&provider).expect("an embedder");
-        let service = Service::new(store, cache, providers.into_iter().map(connect));
+        let reranker = reranker.map(|options| Reranker::new(options).expect("a reranker"));
+        let service = Service::new(store, cache, providers.into_iter().map(connect)).with_reranker(reranker);
         let (stop, stopped) = watch::channel(false);
         let watcher = service.clone();
         let background = vec![

@@ -15,7 +15,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use context_api::{
     domain::Vector,
-    embedding::{OpenAiOptions, Provider},
+    embedding::{OpenAiOptions, Provider, RerankOptions},
 };
 use futures_util::{Stream, stream};
 use serde::Deserialize;
@@ -78,6 +78,8 @@ struct Embed {
 }
 
 const DIMENSIONS: usize = 8;
+/// Texts that one call to rerank may have.
+const RERANK_TEXTS_MAX: usize = 32;
 
 impl StubProvider {
     pub fn start(behaviour: Behaviour) -> Self {
@@ -118,6 +120,7 @@ impl StubProvider {
                 .route("/info", web::get().to(info))
                 .route("/embed", web::post().to(embed))
                 .route("/v1/embeddings", web::post().to(openai_embeddings))
+                .route("/rerank", web::post().to(rerank))
         })
         .workers(1)
         .shutdown_timeout(0)
@@ -136,6 +139,10 @@ impl StubProvider {
 
     pub fn provider(&self) -> Provider {
         Provider::Tei { url: self.url.clone(), api_key: None }
+    }
+
+    pub fn reranker(&self) -> RerankOptions {
+        RerankOptions { url: self.url.clone(), api_key: None }
     }
 
     pub fn behave(&self, behaviour: Behaviour) {
@@ -233,6 +240,49 @@ async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpRespons
     }
     shared.texts.fetch_add(vectors.len(), Ordering::SeqCst);
     HttpResponse::Ok().json(vectors)
+}
+
+#[derive(Deserialize)]
+struct Rerank {
+    query: String,
+    texts: Vec<String>,
+    truncate: bool,
+    raw_scores: bool,
+}
+
+/// TEI's shape, best first: a text's score is the share of its words that are words of the query.
+async fn rerank(shared: web::Data<Shared>, body: web::Json<Rerank>) -> HttpResponse {
+    shared.calls.fetch_add(1, Ordering::SeqCst);
+    shared.texts.fetch_add(body.texts.len(), Ordering::SeqCst);
+    let behaviour = shared.behaviour.lock().expect("the lock").clone();
+    if body.texts.len() > RERANK_TEXTS_MAX || !body.truncate || body.raw_scores {
+        return HttpResponse::UnprocessableEntity()
+            .json(json!({"error": "too many", "error_type": "Validation"}));
+    }
+    let score = |text: &String| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let shared = words.iter().filter(|word| body.query.split_whitespace().any(|asked| asked == **word));
+        shared.count() as f64 / words.len() as f64
+    };
+    let mut ranks: Vec<(usize, f64)> = body.texts.iter().map(score).enumerate().collect();
+    ranks.sort_by(|a, b| b.1.total_cmp(&a.1));
+    match behaviour {
+        Behaviour::Answer(status, text) => {
+            let status = actix_web::http::StatusCode::from_u16(status).expect("a status");
+            return HttpResponse::build(status).content_type("application/json").body(text);
+        }
+        Behaviour::Hang(time) => tokio::time::sleep(time).await,
+        Behaviour::TooFew => {
+            ranks.pop();
+        }
+        Behaviour::WrongDimension => ranks[0].0 += 1_000,
+        Behaviour::BreakOff => {
+            return HttpResponse::Ok().content_type("application/json").streaming(broken_off());
+        }
+        _ => {}
+    }
+    let ranks = ranks.iter().map(|(index, score)| json!({"index": index, "score": score}));
+    HttpResponse::Ok().json(ranks.collect::<Vec<_>>())
 }
 
 fn refusal(words: &str) -> HttpResponse {
