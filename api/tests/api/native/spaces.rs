@@ -41,7 +41,7 @@ async fn filled(contexts: usize) -> (Change, i64) {
 
 #[tokio::test]
 async fn an_activation_waits_for_a_write_under_way_and_gives_up_soon() {
-    let (change, id) = filled(1).await;
+    let (change, id) = Box::pin(filled(1)).await;
     let mut writer = change.app.database.superuser().await;
     run(&mut writer, "begin; update contexts set expires_at = null").await;
     let begun = Instant::now();
@@ -57,7 +57,7 @@ async fn an_activation_waits_for_a_write_under_way_and_gives_up_soon() {
 
 #[tokio::test]
 async fn two_activations_at_once_are_one() {
-    let (change, id) = filled(1).await;
+    let (change, id) = Box::pin(filled(1)).await;
     let mut superuser = change.app.database.superuser().await;
     let both = async { tokio::join!(change.activate(id, json!({})), change.activate(id, json!({}))) };
     run(&mut superuser, "select pg_advisory_lock(hashtext('context-api embedding_spaces'))").await;
@@ -78,7 +78,7 @@ async fn two_activations_at_once_are_one() {
 /// The write has its vector's space from before the switch, and goes on after it.
 #[tokio::test]
 async fn a_vector_that_is_given_during_a_switch_is_not_taken_for_one_of_the_new_space() {
-    let (change, id) = filled(3).await;
+    let (change, id) = Box::pin(filled(3)).await;
     let mut superuser = change.app.database.superuser().await;
     run(&mut superuser, &format!("begin; select activate_embedding_space({id})")).await;
     let body = json!({"user_id": USER, "context_type": "note", "key": "given", "content": "a plover",
@@ -105,7 +105,7 @@ async fn a_vector_that_is_given_during_a_switch_is_not_taken_for_one_of_the_new_
 /// Somebody reads for long what is to be dropped. Whoever waits for the table stands in the way of those who come after.
 #[tokio::test]
 async fn a_space_that_is_in_use_is_dropped_later_and_nobody_waits_for_that() {
-    let (change, id) = filled(3).await;
+    let (change, id) = Box::pin(filled(3)).await;
     let Change { app, old, .. } = change;
     assert_eq!(app.delete(&format!("{SPACES}/{id}")).await.status, StatusCode::NO_CONTENT);
     let mut reader = app.database.superuser().await;
