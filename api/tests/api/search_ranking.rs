@@ -113,7 +113,11 @@ async fn weights_turn_a_leg_up_or_off() {
     };
     let words = search(json!({"semantic": 0})).await;
     assert_eq!(keys(&words)[0], "words");
-    assert!((scores(&words)[0] - 1.0).abs() < 1e-9, "first in the only leg that counts: {words}");
+    let shares = scores(&words);
+    assert!(shares[0] > 0.5 && shares[0] < 1.0 && shares[1] == 0.0, "the words' share of the most: {words}");
+    let by_rank = json!({"query": query, "weights": {"semantic": 0}, "fusion": "rank"});
+    let first = scores(&app.search(by_rank).await.body)[0];
+    assert!((first - 1.0).abs() < 1e-9, "first in the only leg that counts: {first}");
     let both = search(json!({})).await;
     let hit = &both["data"][0];
     assert_eq!(hit["context"]["key"], "words");
