@@ -43,6 +43,10 @@ pub const NUMBER_EXPONENT_MAX: u32 = 324;
 pub const SEARCH_LIMIT_MAX: u32 = 100;
 /// Hits of one search when the caller does not say.
 pub const SEARCH_LIMIT_DEFAULT: u32 = 10;
+/// The most that a leg of a hybrid search may count.
+pub const WEIGHT_MAX: f64 = 1_000.0;
+/// Seconds of a half-life: ten years.
+pub const HALF_LIFE_SECONDS_MAX: f64 = TTL_SECONDS_MAX as f64;
 /// Bytes of a search query.
 pub const QUERY_BYTES_MAX: usize = 8 * 1024;
 /// Queries of one comparison of two embedding spaces.

@@ -49,7 +49,9 @@ pub use patch::ContextPatch;
 pub use precondition::Precondition;
 pub use retention::Retention;
 pub use search::{
-    Degraded, Hit, HitChunk, Mode, Plan, SearchQuery, SearchRequest, SearchResponse, rrf_score,
+    Degraded, Explanation, FoundByLeg, Hit, HitChunk, HitContext, Included, Mode, Plan, RRF_K, Ranking,
+    Recency, SearchInput, SearchQuery, SearchRequest, SearchResponse, SearchScope, SearchTimings, Weights,
+    rrf_score,
 };
 pub use space::{
     Backfill, BackfillChange, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, EmbeddingSpace,

@@ -52,6 +52,8 @@ pub struct Space {
     pub complete_at: Option<OffsetDateTime>,
     pub is_paused: bool,
     pub contexts_per_second: Option<i32>,
+    /// Chunks of all tenants that are embedded in it, as far as the database knows without counting.
+    pub chunks_estimate: Option<i64>,
     pub survey: Survey,
 }
 

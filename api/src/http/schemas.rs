@@ -140,6 +140,7 @@ fn additions() -> [(&'static str, Value); 8] {
                     "query": {"pattern": NAME},
                     "vector": numbers(),
                     "context_types": {"items": {"minLength": 1, "maxLength": 50, "pattern": NAME}},
+                    "filter": optional_filter(), "as_of": time(), "valid_at": time(),
                 },
                 "anyOf": [
                     {"required": ["query"], "properties": {"query": {"type": "string"}, "vector": {"type": "null"}}},

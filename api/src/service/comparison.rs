@@ -4,16 +4,16 @@ use std::collections::HashSet;
 
 use super::{
     Service,
-    search::SemanticLeg,
+    search::Semantic,
     spaces::{not_found, provider_away},
 };
 use crate::{
     domain::{
-        Access, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, ContextId, SpaceId, SpaceInfo,
-        SpaceStatus,
+        Access, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, ContextId, SearchScope, SpaceId,
+        SpaceInfo, SpaceStatus,
     },
     error::{Code, Error, Result},
-    store::Scope,
+    store::{ChunkHit, Found},
 };
 
 /// Queries that are taken from what is stored when none are given.
@@ -76,15 +76,17 @@ impl Service {
         limit: u32,
     ) -> Result<Vec<ComparedHit>> {
         let vector = self.embed_query(space, query).await.map_err(|_| provider_away())?;
-        let scope = Scope { user_id: access.user, context_types: Vec::new() };
-        let found = self.semantic_leg(access.tenant, space, &vector, &scope, limit as usize).await?;
-        let SemanticLeg { leg, .. } = found;
-        let hit = |hit: crate::store::ChunkHit| ComparedHit {
-            context_id: hit.context,
-            score: hit.score,
-            text: excerpt(&hit.text),
+        let scope = SearchScope { user_id: access.user, ..SearchScope::default() };
+        let semantic = Semantic { space, vector: &vector, exact: false };
+        let found = self.semantic_leg(access.tenant, &semantic, &scope, limit as usize).await?;
+        let hits: Vec<&ChunkHit> = found.leg.hits.iter().collect();
+        let loaded = self.store.load_hits(access.tenant, &scope, &hits).await?;
+        let hit = |Found { context, chunk, place }: Found| ComparedHit {
+            context_id: context.id,
+            score: hits[place].score,
+            text: excerpt(&chunk.text),
         };
-        Ok(leg.hits.into_iter().map(hit).collect())
+        Ok(loaded.rows.into_iter().map(hit).collect())
     }
 }
 

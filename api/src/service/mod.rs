@@ -32,6 +32,7 @@ use std::{sync::Arc, time::Duration};
 use moka::future::Cache as Local;
 use tokio::{sync::Notify, time::Instant};
 
+use self::search::ScopeMemory;
 pub use self::{
     batch::BatchResults,
     embed::Round,
@@ -57,6 +58,7 @@ pub struct Service {
     keys: Keys,
     tenants: Tenants,
     spaces: Local<(), Arc<[Space]>>,
+    scopes: ScopeMemory,
     /// When a space may be dropped again after that was in somebody's way.
     next_drop: Arc<tokio::sync::Mutex<Option<Instant>>>,
     /// Tells those who wait for an embedding that this process has written some.
@@ -74,6 +76,7 @@ impl Service {
             keys,
             tenants,
             spaces: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
+            scopes: ScopeMemory::new(),
             next_drop: Arc::default(),
             embedded: Arc::default(),
         }

@@ -75,14 +75,6 @@ const LOCK_BY_KEY: &str = concat!(
     " for update"
 );
 
-const FIND_MANY: &str = concat!(
-    "select ",
-    context_columns!(),
-    " from contexts c join unnest($2) with ordinality as wanted (id, place) on wanted.id = c.id where c.tenant_id = $1 and ",
-    visible!(),
-    " order by wanted.place"
-);
-
 impl Store {
     /// # Errors
     /// When the database cannot be reached.
@@ -122,16 +114,6 @@ impl Store {
     ) -> Result<Option<Context>> {
         let mut connection = self.tenant(tenant).await?;
         find_one(&mut connection, by_key(FIND_BY_KEY, tenant, user, key)).await
-    }
-
-    /// Those of `ids` that exist, in their order.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn find_contexts(&self, tenant: TenantId, ids: &[ContextId]) -> Result<Bounded<Context>> {
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let mut connection = self.tenant(tenant).await?;
-        read_bounded(&mut connection, sqlx::query(FIND_MANY).bind(tenant.0).bind(ids), from_row).await
     }
 
     /// Newest first; one row more than the limit, when there is one. [`Selection::as_of`] is not looked at here.

@@ -15,6 +15,7 @@ mod failure;
 mod filter;
 mod health;
 mod idempotency;
+mod keyword;
 mod life;
 mod maintenance;
 mod migrations;
@@ -42,7 +43,7 @@ pub use self::{
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
-    search::{ChunkHit, Scope, Semantic},
+    search::{ChunkHit, Compared, ExactCap, Found},
     unit::Unit,
     upkeep::Removed,
     usage::Backlog,

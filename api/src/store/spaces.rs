@@ -17,7 +17,9 @@ use crate::{
 macro_rules! columns {
     () => {
         "s.id, s.provider, s.model, s.dims, s.tokens_max, s.status, s.created_at, s.activated_at, s.complete_at, s.is_paused,
-         s.contexts_per_second, s.surveyed_tenant, s.surveyed_context, s.contexts_seen, s.is_surveyed, s.survey_no"
+         s.contexts_per_second, s.surveyed_tenant, s.surveyed_context, s.contexts_seen, s.is_surveyed, s.survey_no,
+         (select nullif(p.reltuples, -1)::bigint from pg_class p
+          where p.oid = to_regclass('chunk_embeddings_' || s.id)) as chunks_estimate"
     };
 }
 
@@ -324,6 +326,7 @@ fn from_row(row: &PgRow) -> Result<Space> {
             complete_at: row.try_get("complete_at")?,
             is_paused: row.try_get("is_paused")?,
             contexts_per_second: row.try_get("contexts_per_second")?,
+            chunks_estimate: row.try_get("chunks_estimate")?,
             survey: Survey {
                 tenant: row.try_get::<Option<Uuid>, _>("surveyed_tenant")?.map(TenantId),
                 context: row.try_get::<Option<Uuid>, _>("surveyed_context")?.map(ContextId),

@@ -39,6 +39,8 @@ mod native;
 mod openapi;
 mod process;
 mod search;
+mod search_ranking;
+mod search_scope;
 mod spaces;
 mod support;
 mod transfer;

@@ -4,6 +4,7 @@
 mod crashes;
 mod isolation;
 mod migrations;
+mod nearest;
 mod outages;
 mod plans;
 mod races;

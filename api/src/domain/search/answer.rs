@@ -1,0 +1,195 @@
+//! What a search answers.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use strum::IntoStaticStr;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::Included;
+use crate::domain::{Context, ContextId, EmbeddingStatus, SpaceInfo, UserId};
+
+/// How the semantic leg was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Plan {
+    /// Every candidate was compared: the answer is the true one.
+    Exact,
+    /// The index walked the graph of neighbours: nearly always the true answer, much faster on large sets.
+    Hnsw,
+}
+
+/// Why an answer is less than what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Degraded {
+    /// The query could not be embedded in time; the keyword leg answered alone.
+    EmbedderUnavailable,
+    /// Nothing has been embedded yet, so there is no space to search.
+    NoEmbeddingSpace,
+    /// The configured model is not the one of the active space; their vectors are never mixed.
+    EmbeddingModelMismatch,
+}
+
+/// The part of a context that matched best.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct HitChunk {
+    #[schema(minimum = 0)]
+    pub chunk_no: i32,
+    pub text: String,
+}
+
+/// A context that was found, with as much of it as was asked for.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct HitContext {
+    #[schema(value_type = Uuid)]
+    pub id: ContextId,
+    #[schema(value_type = Uuid)]
+    pub user_id: UserId,
+    #[schema(max_length = 50)]
+    pub context_type: String,
+    /// The caller's own name for it, unique per user.
+    #[schema(required, max_length = 255)]
+    pub key: Option<String>,
+    /// Any JSON. Not there when `include` does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    pub content: Option<Box<RawValue>>,
+    /// Not there when `include` does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object, required = false, nullable = false)]
+    pub metadata: Option<Box<RawValue>>,
+    /// What search reads. Not there when `include` does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, nullable = false)]
+    pub text: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When this version was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
+    pub expires_at: Option<OffsetDateTime>,
+    #[schema(required)]
+    pub sliding_ttl_seconds: Option<i64>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
+    pub valid_from: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
+    pub valid_to: Option<OffsetDateTime>,
+    pub is_active: bool,
+    #[schema(minimum = 1)]
+    pub version: i64,
+    pub embedding_status: EmbeddingStatus,
+    #[schema(required)]
+    pub embedding_error: Option<String>,
+}
+
+impl HitContext {
+    pub fn new(context: Context, include: Included) -> Self {
+        Self {
+            id: context.id,
+            user_id: context.user_id,
+            context_type: context.context_type,
+            key: context.key,
+            content: include.content.then_some(context.content),
+            metadata: include.metadata.then_some(context.metadata),
+            text: include.text.then_some(context.text),
+            created_at: context.created_at,
+            updated_at: context.updated_at,
+            expires_at: context.expires_at,
+            sliding_ttl_seconds: context.sliding_ttl_seconds,
+            valid_from: context.valid_from,
+            valid_to: context.valid_to,
+            is_active: context.is_active,
+            version: context.version,
+            embedding_status: context.embedding_status,
+            embedding_error: context.embedding_error,
+        }
+    }
+}
+
+/// The place of a hit in one leg.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub struct FoundByLeg {
+    /// From 1.
+    #[schema(minimum = 1)]
+    pub rank: usize,
+    /// Semantic: the cosine. Keyword: as BM25.
+    pub score: f64,
+}
+
+/// How a hit got its score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct Explanation {
+    /// Null when the leg did not find it, or was not run.
+    #[schema(required)]
+    pub semantic: Option<FoundByLeg>,
+    /// Null when the leg did not find it, or was not run.
+    #[schema(required)]
+    pub keyword: Option<FoundByLeg>,
+    /// What the legs gave together, before what follows.
+    pub fused: f64,
+    /// What its age left of that, as a factor; null when recency was not asked for.
+    #[schema(required)]
+    pub recency: Option<f64>,
+    /// How like it is to the most similar hit before it, −1 to 1; null when diversity was not asked for.
+    #[schema(required)]
+    pub similarity: Option<f64>,
+}
+
+/// A context that was found.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Hit {
+    pub context: HitContext,
+    /// Semantic: the cosine, −1 to 1. Keyword: as BM25, from 0. Hybrid: the fused reciprocal ranks, from 0 to 1, which is
+    /// to be first in both legs. Compare scores within one answer only.
+    pub score: f64,
+    pub chunk: HitChunk,
+    /// With `explain` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Explanation, required = false, nullable = false)]
+    pub explain: Option<Explanation>,
+}
+
+/// How long each stage took, in milliseconds. The legs run side by side.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct SearchTimings {
+    /// Getting the embedding of the query.
+    pub embed_ms: f64,
+    pub semantic_ms: f64,
+    pub keyword_ms: f64,
+    /// Fusing, weighing, choosing.
+    pub rank_ms: f64,
+    /// Reading the contexts that are answered.
+    pub load_ms: f64,
+}
+
+/// What a search answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SearchResponse {
+    /// Best first; each context once, with its best chunk.
+    pub data: Vec<Hit>,
+    /// How the semantic leg was run; null when it was not.
+    #[schema(required)]
+    pub plan: Option<Plan>,
+    /// Chunks within the filter that the semantic leg chose from; of `hnsw` only that there are more than a search compares
+    /// one by one. Null when it was not run.
+    #[schema(required)]
+    pub candidates: Option<i64>,
+    /// False when a cap cut the search short, so that hits may be missing.
+    pub complete: bool,
+    /// Empty when the answer is what was asked for.
+    pub degraded: Vec<Degraded>,
+    #[schema(required)]
+    pub space: Option<SpaceInfo>,
+    pub took_ms: f64,
+    /// With `explain` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = SearchTimings, required = false, nullable = false)]
+    pub timings: Option<SearchTimings>,
+}

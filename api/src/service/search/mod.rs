@@ -1,0 +1,220 @@
+//! Finding contexts: by meaning, by words, or by both. A leg that cannot run is left out and the answer says so. What the legs
+//! found is fused, weighed and thinned out, and only what is left is read whole.
+
+mod fusion;
+mod legs;
+mod query;
+mod ranking;
+
+use std::time::Instant;
+
+pub(super) use self::legs::{ScopeMemory, Semantic};
+use self::{
+    fusion::{Candidate, fuse_by_rank, in_order},
+    legs::{Leg, SemanticLeg},
+};
+use super::Service;
+use crate::{
+    domain::{
+        Access, Degraded, Hit, HitContext, Mode, Plan, SearchQuery, SearchRequest, SearchResponse,
+        SearchTimings, SpaceInfo, TenantId,
+    },
+    error::Result,
+    store::{Bounded, ChunkHit, Found},
+};
+
+/// Each leg gives at least so many hits where what comes after may change their order.
+const DEPTH_MIN: usize = 50;
+/// With recency or diversity a hit may come from further down.
+const DEPTH_PER_HIT: usize = 4;
+
+/// What the legs found of a request, and what they had to do without.
+#[derive(Default)]
+struct Legs {
+    semantic: Option<(SemanticLeg, SpaceInfo)>,
+    keyword: Option<Leg>,
+    degraded: Vec<Degraded>,
+}
+
+impl Service {
+    /// # Errors
+    /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension;
+    /// [`crate::error::Code::DatabaseUnavailable`].
+    pub async fn search(&self, access: Access, request: &SearchRequest) -> Result<SearchResponse> {
+        let started = Instant::now();
+        let mut timings = SearchTimings::default();
+        let legs = self.run_legs(access.tenant, request, &mut timings).await?;
+        let ranking = Instant::now();
+        let (plan, candidates) = legs.semantic.as_ref().map(|(leg, _)| (leg.plan, leg.candidates)).unzip();
+        let mut complete = legs.semantic.as_ref().is_none_or(|(leg, _)| leg.leg.complete)
+            && legs.keyword.as_ref().is_none_or(|leg| leg.complete);
+        let (degraded, space) =
+            (legs.degraded.clone(), legs.semantic.as_ref().map(|(_, space)| space.clone()));
+        let ranked = self.rank(access.tenant, request, legs).await?;
+        timings.rank_ms = milliseconds(ranking);
+        let loading = Instant::now();
+        let (data, cut) = self.load(access, request, ranked).await?;
+        timings.load_ms = milliseconds(loading);
+        complete &= !cut;
+        record(request.mode, plan, &degraded);
+        Ok(SearchResponse {
+            data,
+            plan,
+            candidates,
+            complete,
+            degraded,
+            space,
+            took_ms: milliseconds(started),
+            timings: request.explain.then_some(timings),
+        })
+    }
+
+    async fn run_legs(
+        &self,
+        tenant: TenantId,
+        request: &SearchRequest,
+        timings: &mut SearchTimings,
+    ) -> Result<Legs> {
+        let depth = depth(request);
+        let keyword = async |text: &str| {
+            let began = Instant::now();
+            let leg = Box::pin(self.keyword_leg(tenant, text, &request.scope, depth)).await?;
+            Ok::<_, crate::error::Error>((leg, milliseconds(began)))
+        };
+        let semantic = async {
+            let began = Instant::now();
+            let resolved = Box::pin(self.resolve_query(&request.query)).await?;
+            let embed_ms = milliseconds(began);
+            let began = Instant::now();
+            let found = match resolved {
+                Ok((space, vector)) => {
+                    let semantic = Semantic { space: &space, vector: &vector, exact: request.exact };
+                    let leg = Box::pin(self.semantic_leg(tenant, &semantic, &request.scope, depth)).await?;
+                    Ok((leg, space))
+                }
+                Err(reason) => Err(reason),
+            };
+            Ok::<_, crate::error::Error>((found, embed_ms, milliseconds(began)))
+        };
+        let mut legs = Legs::default();
+        let text = match &request.query {
+            SearchQuery::Text(text) => Some(text.as_str()),
+            SearchQuery::Vector(_) => None,
+        };
+        // Side by side: the embedding of the query is made meanwhile.
+        let (by_meaning, by_words) = match (request.mode, text) {
+            (Mode::Keyword, Some(text)) => (None, Some(keyword(text).await?)),
+            (Mode::Hybrid, Some(text)) => {
+                let (by_meaning, by_words) = tokio::try_join!(semantic, keyword(text))?;
+                (Some(by_meaning), Some(by_words))
+            }
+            _ => (Some(semantic.await?), None),
+        };
+        if let Some((found, embed_ms, semantic_ms)) = by_meaning {
+            (timings.embed_ms, timings.semantic_ms) = (embed_ms, semantic_ms);
+            match found {
+                Ok(found) => legs.semantic = Some(found),
+                Err(reason) => legs.degraded.push(reason),
+            }
+        }
+        // Better by words alone than not at all.
+        let by_words = match (by_words, text) {
+            (None, Some(text)) if legs.semantic.is_none() => Some(keyword(text).await?),
+            (by_words, _) => by_words,
+        };
+        if let Some((leg, keyword_ms)) = by_words {
+            legs.keyword = Some(leg);
+            timings.keyword_ms = keyword_ms;
+        }
+        Ok(legs)
+    }
+
+    /// The hits that are answered, best first.
+    async fn rank(&self, tenant: TenantId, request: &SearchRequest, legs: Legs) -> Result<Vec<Candidate>> {
+        let ranking = &request.ranking;
+        let space = legs.semantic.as_ref().map(|(_, space)| space.clone());
+        let mut candidates = match (legs.semantic, legs.keyword) {
+            (Some((semantic, _)), Some(keyword)) => {
+                fuse_by_rank(semantic.leg.hits, keyword.hits, ranking.weights)
+            }
+            (Some((semantic, _)), None) => {
+                in_order(semantic.leg.hits, |explanation| &mut explanation.semantic)
+            }
+            (None, Some(keyword)) => in_order(keyword.hits, |explanation| &mut explanation.keyword),
+            (None, None) => Vec::new(),
+        };
+        if let Some(recency) = ranking.recency {
+            let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
+            let ages = self.store.ages_of_hits(tenant, &hits).await?;
+            ranking::weigh_by_age(&mut candidates, &ages, recency);
+        }
+        if let Some(min_score) = ranking.min_score {
+            candidates.retain(|candidate| candidate.hit.score >= min_score);
+        }
+        let wanted = request.limit as usize;
+        if ranking.diversity > 0.0
+            && let Some(space) = &space
+        {
+            let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
+            let vectors = self.store.vectors_of_hits(tenant, space, &hits).await?;
+            candidates = ranking::diversify(candidates, &vectors, ranking.diversity, wanted);
+        }
+        candidates.truncate(wanted);
+        Ok(candidates)
+    }
+
+    async fn load(
+        &self,
+        access: Access,
+        request: &SearchRequest,
+        candidates: Vec<Candidate>,
+    ) -> Result<(Vec<Hit>, bool)> {
+        if candidates.is_empty() {
+            return Ok((Vec::new(), false));
+        }
+        let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
+        let Bounded { rows: mut found, cut } =
+            self.store.load_hits(access.tenant, &request.scope, &hits).await?;
+        self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
+        let hits = found
+            .into_iter()
+            .filter_map(|Found { context, chunk, place }| {
+                let candidate = candidates.get(place)?;
+                Some(Hit {
+                    context: HitContext::new(context, request.include),
+                    score: candidate.hit.score,
+                    chunk,
+                    explain: request.explain.then_some(candidate.explanation),
+                })
+            })
+            .collect();
+        Ok((hits, cut))
+    }
+}
+
+/// How many contexts each leg has to give.
+fn depth(request: &SearchRequest) -> usize {
+    let wanted = request.limit as usize;
+    let ranking = &request.ranking;
+    if ranking.recency.is_some() || ranking.diversity > 0.0 {
+        (wanted * DEPTH_PER_HIT).max(DEPTH_MIN)
+    } else if request.mode == Mode::Hybrid {
+        wanted.max(DEPTH_MIN)
+    } else {
+        wanted
+    }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+fn record(mode: Mode, plan: Option<Plan>, degraded: &[Degraded]) {
+    let plan: &'static str = plan.map_or("none", Into::into);
+    let mode: &'static str = mode.into();
+    metrics::counter!("searches_total", "mode" => mode, "plan" => plan).increment(1);
+    for reason in degraded {
+        let reason: &'static str = reason.into();
+        metrics::counter!("searches_degraded_total", "reason" => reason).increment(1);
+    }
+}
