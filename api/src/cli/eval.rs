@@ -16,6 +16,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use self::{
+    judged::Narrowings,
     report::{Report, Threshold},
     searches::Searches,
 };
@@ -81,7 +82,7 @@ pub(super) async fn run(source: &Source, arguments: EvalArguments) -> CommandRes
         judged::questions(&arguments.queries, &arguments.judgements, arguments.limit as usize)?;
     let others =
         arguments.against.iter().map(|path| judged::run(path)).collect::<Result<Vec<_>, String>>()?;
-    let mut groups = vec![(EVERYTHING.to_owned(), vec![Map::new()])];
+    let mut groups = vec![Narrowings { name: EVERYTHING.to_owned(), requests: vec![Map::new()] }];
     if let Some(path) = &arguments.recall_filters {
         groups.extend(judged::narrowings(path)?);
     }
@@ -108,7 +109,7 @@ pub(super) async fn run(source: &Source, arguments: EvalArguments) -> CommandRes
     let some = &questions[..questions.len().min(arguments.recall_queries as usize)];
     if !some.is_empty() {
         let kept = index::compare(&searches, some, &groups).await.map_err(failed)?;
-        index = groups.into_iter().map(|(name, _)| name).zip(kept).collect();
+        index = groups.into_iter().map(|group| group.name).zip(kept).collect();
     }
     let report = Report { queries: questions.len(), unjudged, modes, others, index };
     println!("{}", report.table());

@@ -28,7 +28,8 @@ fn write_files(folder: &Path, packages: &[Value]) {
     let key = |package: &Value| package["key"].as_str().unwrap().to_owned();
     let keys: Vec<String> = packages.iter().map(key).collect();
     write(folder, "corpus", packages.iter().map(Value::to_string));
-    let query = |package: &Value| json!({"id": key(package), "query": package["content"]["summary"]}).to_string();
+    let query =
+        |package: &Value| json!({"id": key(package), "query": package["content"]["summary"]}).to_string();
     write(folder, "queries", packages.iter().map(query));
     // Nothing is known about the first one.
     write(folder, "judgements", keys[1..].iter().map(|key| format!("{key} 0 {key} 1")));
@@ -64,8 +65,10 @@ async fn the_example_data_is_evaluated_and_known_runs_have_their_known_figures()
     let imported = run(&app, folder, &["import", "corpus"]).await;
     assert!(imported.status.success(), "{imported:?}");
 
-    let more = ["--against", "perfect", "--against", "second", "--recall-filters", "filters", "--runs", "runs"];
-    let output = ["--json", "report.json", "--plot", "report.svg", "--at-least", "/modes/hybrid/mrr_at_10=0.9"];
+    let more =
+        ["--against", "perfect", "--against", "second", "--recall-filters", "filters", "--runs", "runs"];
+    let output =
+        ["--json", "report.json", "--plot", "report.svg", "--at-least", "/modes/hybrid/mrr_at_10=0.9"];
     let done = run(&app, folder, &[&FILES[..], &more, &output].concat()).await;
     assert!(done.status.success(), "{done:?}");
     let report: Value = serde_json::from_slice(&fs::read(folder.join("report.json")).unwrap()).unwrap();
@@ -85,13 +88,19 @@ async fn the_example_data_is_evaluated_and_known_runs_have_their_known_figures()
         assert_eq!((&kept["short"], &kept["plans"]["exact"]), (&json!(0), &report["queries"]), "{kept}");
     }
     let table = String::from_utf8_lossy(&done.stdout);
-    assert!(["keyword", "semantic", "hybrid", "perfect", "a section"].iter().all(|row| table.contains(row)), "{table}");
+    assert!(
+        ["keyword", "semantic", "hybrid", "perfect", "a section"].iter().all(|row| table.contains(row)),
+        "{table}"
+    );
     let picture = fs::read_to_string(folder.join("report.svg")).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("hybrid") && picture.contains("a section"));
 
     // What it wrote as a run is judged as it judged itself.
-    let again = ["--limit", "20", "--recall-queries", "0", "--against", "runs/hybrid.run", "--json", "again.json"];
-    let own = run(&app, folder, &[&FILES[..], &again, &["--at-least", "/modes/hybrid/mrr_at_10=1.1"]].concat()).await;
+    let again =
+        ["--limit", "20", "--recall-queries", "0", "--against", "runs/hybrid.run", "--json", "again.json"];
+    let own =
+        run(&app, folder, &[&FILES[..], &again, &["--at-least", "/modes/hybrid/mrr_at_10=1.1"]].concat())
+            .await;
     assert!(!own.status.success() && String::from_utf8_lossy(&own.stderr).contains("below 1.1"), "{own:?}");
     let report: Value = serde_json::from_slice(&fs::read(folder.join("again.json")).unwrap()).unwrap();
     assert_eq!((&report["queries"], &report["index"]), (&json!(20), &json!({})));
@@ -102,9 +111,11 @@ async fn the_example_data_is_evaluated_and_known_runs_have_their_known_figures()
 async fn a_refusal_ends_the_evaluation_and_says_why() {
     let (app, folder) = (App::start().await, TempDir::new().unwrap());
     write_files(folder.path(), &sample()[..3]);
-    let refused = run(&app, folder.path(), &[&FILES[..], &["--with", r#"{"colour": "green"}"#]].concat()).await;
+    let refused =
+        run(&app, folder.path(), &[&FILES[..], &["--with", r#"{"colour": "green"}"#]].concat()).await;
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("colour"), "{refused:?}");
-    let missing = run(&app, folder.path(), &["eval", "--queries", "nowhere", "--judgements", "judgements"]).await;
+    let missing =
+        run(&app, folder.path(), &["eval", "--queries", "nowhere", "--judgements", "judgements"]).await;
     assert!(String::from_utf8_lossy(&missing.stderr).contains("nowhere cannot be read"), "{missing:?}");
 }

@@ -3,11 +3,11 @@
 
 use indexmap::IndexMap;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::{
     super::client::ApiError,
-    judged::Question,
+    judged::{Narrowings, Question},
     metrics::mean,
     retrieval::{DEPTH, Latency},
     searches::{Answer, Searches},
@@ -41,11 +41,11 @@ pub(super) struct Kept {
 pub(super) async fn compare(
     searches: &Searches,
     questions: &[Question],
-    groups: &[(String, Vec<Map<String, Value>>)],
+    groups: &[Narrowings],
 ) -> Result<Vec<Kept>, ApiError> {
     let request = |row: usize, column: usize, is_exact: bool| {
-        let narrowings = &groups[column].1;
-        let mut request = narrowings[row % narrowings.len()].clone();
+        let ways = &groups[column].requests;
+        let mut request = ways[row % ways.len()].clone();
         request.extend([
             ("query".to_owned(), json!(questions[row].query)),
             ("mode".to_owned(), json!("semantic")),
@@ -116,8 +116,11 @@ mod tests {
     fn short_answers_and_plans_are_counted() {
         let by_index =
             [answer(&[0.9, 0.8], "hnsw", 3.0), answer(&[0.9], "hnsw", 1.0), answer(&[0.9], "exact", 2.0)];
-        let exact =
-            [answer(&[0.9, 0.8], "exact", 9.0), answer(&[0.9, 0.8], "exact", 9.0), answer(&[0.9], "exact", 9.0)];
+        let exact = [
+            answer(&[0.9, 0.8], "exact", 9.0),
+            answer(&[0.9, 0.8], "exact", 9.0),
+            answer(&[0.9], "exact", 9.0),
+        ];
         let kept = kept(&by_index, &exact);
         assert!((kept.recall_at_10 - 2.5 / 3.0).abs() < 1e-12);
         assert_eq!(kept.recall_at_10_least.to_string(), "0.5");

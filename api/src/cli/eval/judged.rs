@@ -34,16 +34,27 @@ struct QueryLine {
     query: String,
 }
 
-/// What narrows a search: a name for the table, and members of the request.
-#[derive(Debug, Deserialize)]
-pub(super) struct Narrowing {
+/// Ways to narrow a search by as much.
+#[derive(Debug)]
+pub(super) struct Narrowings {
     pub(super) name: String,
+    /// Members of the request, for each way.
+    pub(super) requests: Vec<Map<String, Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NarrowingLine {
+    name: String,
     #[serde(flatten)]
-    pub(super) request: Map<String, Value>,
+    request: Map<String, Value>,
 }
 
 /// The first `limit` questions for which anything is right, and the number of those that were left out for want of it.
-pub(super) fn questions(queries: &Path, judgements: &Path, limit: usize) -> Result<(Vec<Question>, usize), String> {
+pub(super) fn questions(
+    queries: &Path,
+    judgements: &Path,
+    limit: usize,
+) -> Result<(Vec<Question>, usize), String> {
     let mut right = judged(judgements)?;
     let lines: Vec<QueryLine> = json_lines(queries, QUERIES_MAX)?;
     let mut ids = HashSet::new();
@@ -69,9 +80,8 @@ fn judged(path: &Path) -> Result<HashMap<String, Grades>, String> {
     let mut judged: HashMap<String, Grades> = HashMap::new();
     for (number, line) in lines(path, LINES_MAX)? {
         let columns = columns(&line);
-        let (query, document, grade) = match columns[..] {
-            [query, _, document, grade] | [query, document, grade] => (query, document, grade),
-            _ => return Err(wrong(path, number, "three columns (query, document, grade) or TREC's four")),
+        let ([query, _, document, grade] | [query, document, grade]) = columns[..] else {
+            return Err(wrong(path, number, "three columns (query, document, grade) or TREC's four"));
         };
         match grade.parse::<i64>() {
             // Negative grades are judgements as well: worse than wrong.
@@ -110,13 +120,13 @@ pub(super) fn run(path: &Path) -> Result<(String, HashMap<String, Vec<String>>),
     Ok((name, sorted.collect()))
 }
 
-/// Lines of one name are ways to narrow a search by as much; groups are in the order in which they first come.
-pub(super) fn narrowings(path: &Path) -> Result<Vec<(String, Vec<Map<String, Value>>)>, String> {
-    let mut groups: Vec<(String, Vec<Map<String, Value>>)> = Vec::new();
-    for Narrowing { name, request } in json_lines(path, LINES_MAX)? {
-        match groups.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, requests)) => requests.push(request),
-            None => groups.push((name, vec![request])),
+/// Lines of one name belong together; groups are in the order in which they first come.
+pub(super) fn narrowings(path: &Path) -> Result<Vec<Narrowings>, String> {
+    let mut groups: Vec<Narrowings> = Vec::new();
+    for NarrowingLine { name, request } in json_lines(path, LINES_MAX)? {
+        match groups.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.requests.push(request),
+            None => groups.push(Narrowings { name, requests: vec![request] }),
         }
     }
     Ok(groups)
@@ -124,7 +134,11 @@ pub(super) fn narrowings(path: &Path) -> Result<Vec<(String, Vec<Map<String, Val
 
 /// Parts between tabs when there is one, so that names may hold blanks, else between blanks.
 fn columns(line: &str) -> Vec<&str> {
-    if line.contains('\t') { line.split('\t').map(str::trim).collect() } else { line.split_whitespace().collect() }
+    if line.contains('\t') {
+        line.split('\t').map(str::trim).collect()
+    } else {
+        line.split_whitespace().collect()
+    }
 }
 
 fn json_lines<T: DeserializeOwned>(path: &Path, lines_max: usize) -> Result<Vec<T>, String> {
@@ -208,8 +222,12 @@ mod tests {
 
     #[test]
     fn a_run_is_ordered_by_its_scores() {
-        let (name, answers) = run(file("1 Q0 a 1 0.5 bm25\n1 Q0 b 2 2 bm25\n1 Q0 c 3 2 bm25\n2 Q0 a 1 1 bm25").path()).unwrap();
-        assert_eq!((name.as_str(), &answers["1"]), ("bm25", &vec!["b".to_owned(), "c".to_owned(), "a".to_owned()]));
+        let (name, answers) =
+            run(file("1 Q0 a 1 0.5 bm25\n1 Q0 b 2 2 bm25\n1 Q0 c 3 2 bm25\n2 Q0 a 1 1 bm25").path()).unwrap();
+        assert_eq!(
+            (name.as_str(), &answers["1"]),
+            ("bm25", &vec!["b".to_owned(), "c".to_owned(), "a".to_owned()])
+        );
         assert_eq!(answers["2"], ["a"]);
     }
 
@@ -219,8 +237,8 @@ mod tests {
             {"name":"one user","user_id":"u"}
             {"name":"10 %","filter":{"metadata.tenth":2}}"#;
         let groups = narrowings(file(text).path()).unwrap();
-        let names: Vec<_> = groups.iter().map(|(name, requests)| (&**name, requests.len())).collect();
+        let names: Vec<_> = groups.iter().map(|group| (&*group.name, group.requests.len())).collect();
         assert_eq!(names, [("10 %", 2), ("one user", 1)]);
-        assert_eq!(groups[0].1[1]["filter"]["metadata.tenth"], 2);
+        assert_eq!(groups[0].requests[1]["filter"]["metadata.tenth"], 2);
     }
 }

@@ -9,10 +9,7 @@ pub(super) type Grades = HashMap<String, u32>;
 /// The grades of the hits in their order. A document that comes twice counts once, where it came first.
 pub(super) fn grades_of<'a>(hits: impl IntoIterator<Item = &'a str>, right: &Grades) -> Vec<u32> {
     let mut seen = HashSet::new();
-    hits.into_iter()
-        .filter(|hit| seen.insert(*hit))
-        .map(|hit| right.get(hit).copied().unwrap_or(0))
-        .collect()
+    hits.into_iter().filter(|hit| seen.insert(*hit)).map(|hit| right.get(hit).copied().unwrap_or(0)).collect()
 }
 
 /// The share of the right documents that are among the first `depth` hits.
@@ -44,7 +41,8 @@ fn discounted(grades: &[u32], depth: usize) -> f64 {
 }
 
 pub(super) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
-    let (count, sum) = values.into_iter().fold((0_usize, 0.0), |(count, sum), value| (count + 1, sum + value));
+    let (count, sum) =
+        values.into_iter().fold((0_usize, 0.0), |(count, sum), value| (count + 1, sum + value));
     if count == 0 { 0.0 } else { sum / count as f64 }
 }
 

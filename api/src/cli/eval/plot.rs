@@ -8,7 +8,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::report::Report;
+use super::{index::Kept, report::Report};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Failure = Box<dyn std::error::Error>;
@@ -75,14 +75,11 @@ fn index_recall(report: &Report) -> Bars<'_> {
 }
 
 fn index_latency(report: &Report) -> Bars<'_> {
-    let times = |(name, kept)| {
-        let super::index::Kept { latency, latency_exact, .. } = kept;
-        (name, vec![latency.p50_ms, latency.p99_ms, latency_exact.p50_ms])
-    };
+    let times = |kept: &Kept| vec![kept.latency.p50_ms, kept.latency.p99_ms, kept.latency_exact.p50_ms];
     Bars {
         title: "How long a search by meaning takes under filters, ms",
         series: &["p50", "p99", "p50 when all are compared"],
-        groups: report.index.iter().map(|(name, kept)| times((name.as_str(), kept))).collect(),
+        groups: report.index.iter().map(|(name, kept)| (name.as_str(), times(kept))).collect(),
         decimals: 1,
     }
 }
@@ -91,14 +88,21 @@ fn draw_bars(area: &Area<'_>, bars: &Bars<'_>) -> Result<(), Failure> {
     let highest = bars.groups.iter().flat_map(|(_, values)| values).copied().fold(0.0, f64::max);
     let top = if highest <= 1.0 { 1.0 } else { highest } * 1.12;
     let mut chart = ChartBuilder::on(area)
-        .caption(bars.title, (FONT, 17))
+        .caption(bars.title, (FONT, 21))
         .margin(14)
         .x_label_area_size(54)
         .y_label_area_size(44)
         .build_cartesian_2d(0.0..bars.groups.len().max(1) as f64, 0.0..top)?;
-    chart.configure_mesh().disable_x_mesh().disable_x_axis().light_line_style(TRANSPARENT).draw()?;
+    chart
+        .configure_mesh()
+        .label_style((FONT, 14))
+        .disable_x_mesh()
+        .disable_x_axis()
+        .light_line_style(TRANSPARENT)
+        .draw()?;
     let width = BARS_SHARE / bars.series.len() as f64;
-    let centred = |size: i32| (FONT, size).into_font().into_text_style(area).pos(Pos::new(HPos::Center, VPos::Bottom));
+    let centred =
+        |size: i32| (FONT, size).into_font().into_text_style(area).pos(Pos::new(HPos::Center, VPos::Bottom));
     for at in 0..bars.series.len() {
         let colour = COLOURS[at % COLOURS.len()];
         let left = |group: usize| group as f64 + (1.0 - BARS_SHARE) / 2.0 + at as f64 * width;
@@ -106,14 +110,16 @@ fn draw_bars(area: &Area<'_>, bars: &Bars<'_>) -> Result<(), Failure> {
         chart.draw_series(
             values().map(|(x, y)| Rectangle::new([(x, 0.0), (x + width * 0.94, y)], colour.filled())),
         )?;
-        chart.draw_series(values().map(|(x, y)| {
-            Text::new(format!("{y:.*}", bars.decimals), (x + width * 0.47, y), centred(10))
-        }))?;
+        chart.draw_series(
+            values().map(|(x, y)| {
+                Text::new(format!("{y:.*}", bars.decimals), (x + width * 0.47, y), centred(13))
+            }),
+        )?;
     }
     for (group, (name, _)) in bars.groups.iter().enumerate() {
         let (x, y) = chart.backend_coord(&(group as f64 + 0.5, 0.0));
         let (left, top) = area.get_base_pixel();
-        area.draw_text(name, &centred(12), (x - left, y - top + 18))?;
+        area.draw_text(name, &centred(16), (x - left, y - top + 18))?;
     }
     if bars.series.len() > 1 {
         draw_legend(area, bars.series)?;
@@ -124,7 +130,7 @@ fn draw_bars(area: &Area<'_>, bars: &Bars<'_>) -> Result<(), Failure> {
 /// Below everything, where no bar can stand in its way.
 fn draw_legend(area: &Area<'_>, series: &[&str]) -> Result<(), Failure> {
     let (width, height) = area.dim_in_pixel();
-    let style = (FONT, 12).into_font().into_text_style(area);
+    let style = (FONT, 16).into_font().into_text_style(area);
     let room = width as i32 / series.len() as i32;
     for (at, name) in series.iter().enumerate() {
         let (x, y) = (room * at as i32 + room / 4, height as i32 - 26);

@@ -65,7 +65,8 @@ impl Report {
         write!(table, "{:width$}  ", format!("{} queries", self.queries))?;
         writeln!(table, "   R@1   R@10  R@100  MRR@10  nDCG@10   p50 ms   p95 ms   p99 ms")?;
         let modes = self.modes.iter().map(|(name, quality)| (*name, quality));
-        for (name, quality) in modes.chain(self.others.iter().map(|(name, quality)| (name.as_str(), quality))) {
+        for (name, quality) in modes.chain(self.others.iter().map(|(name, quality)| (name.as_str(), quality)))
+        {
             let Quality { recall_at_1, recall_at_10, recall_at_100, mrr_at_10, ndcg_at_10, .. } = quality;
             write!(table, "{name:width$}  {recall_at_1:6.3} {recall_at_10:6.3} {recall_at_100:6.3}")?;
             write!(table, "  {mrr_at_10:6.3}  {ndcg_at_10:7.3}")?;
@@ -86,19 +87,26 @@ impl Report {
             write!(table, "{name:width$}  {recall_at_10:.3}  {least:5.2}  {short:5}  {fewest_hits:6}")?;
             let exact = kept.latency_exact.p50_ms;
             write!(table, " {:8.1} {:8.1}  {exact:9.1}", kept.latency.p50_ms, kept.latency.p99_ms)?;
-            let plans: Vec<String> = kept.plans.iter().map(|(plan, count)| format!("{plan} {count}")).collect();
+            let plans: Vec<String> =
+                kept.plans.iter().map(|(plan, count)| format!("{plan} {count}")).collect();
             writeln!(table, "  {}", plans.join(", "))?;
         }
         let degraded = self.degraded();
         if degraded > 0 {
-            writeln!(table, "\nwarning: {degraded} answers were degraded; see /health, and evaluate once more")?;
+            writeln!(
+                table,
+                "\nwarning: {degraded} answers were degraded; see /health, and evaluate once more"
+            )?;
         }
         Ok(())
     }
 
     fn name_width(&self) -> usize {
         let names = self.modes.keys().copied().chain(self.others.keys().map(String::as_str));
-        names.chain(self.index.keys().map(String::as_str)).map(|name| name.chars().count()).fold(14, usize::max)
+        names
+            .chain(self.index.keys().map(String::as_str))
+            .map(|name| name.chars().count())
+            .fold(14, usize::max)
     }
 
     fn degraded(&self) -> usize {

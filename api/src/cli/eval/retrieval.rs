@@ -62,7 +62,8 @@ pub(super) async fn modes(
     questions: &[Question],
 ) -> Result<Vec<(Quality, Vec<Answer>)>, ApiError> {
     let request = |row: usize, mode: &str, limit: usize| -> Map<String, Value> {
-        let members = [("query", json!(questions[row].query)), ("mode", json!(mode)), ("limit", json!(limit))];
+        let members =
+            [("query", json!(questions[row].query)), ("mode", json!(mode)), ("limit", json!(limit))];
         members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     };
     let mut deep = Vec::new();
@@ -72,7 +73,8 @@ pub(super) async fn modes(
     }
     // Afterwards, so that no query's embedding has to be waited for.
     let size = (questions.len(), MODES.len());
-    let timed = searches.timed("taking times", size, |row, column| request(row, MODES[column], DEPTH)).await?;
+    let timed =
+        searches.timed("taking times", size, |row, column| request(row, MODES[column], DEPTH)).await?;
     let judged = timed.iter().zip(deep).map(|(first, deep)| {
         let answers = |answers: &[Answer]| -> Vec<Vec<String>> { answers.iter().map(documents).collect() };
         let mut quality = quality(questions, &answers(first), &answers(&deep));
@@ -141,7 +143,8 @@ mod tests {
             right: Grades::from([(right.to_owned(), 1)]),
         };
         let questions = [question("1", "a"), question("2", "b"), question("3", "c"), question("4", "d")];
-        let far: Vec<String> = (0..20).map(|n| if n == 15 { "c".to_owned() } else { n.to_string() }).collect();
+        let far: Vec<String> =
+            (0..20).map(|n| if n == 15 { "c".to_owned() } else { n.to_string() }).collect();
         let run = HashMap::from([
             ("1".to_owned(), vec!["a".to_owned()]),
             ("2".to_owned(), ["x", "y", "b"].map(str::to_owned).to_vec()),
@@ -149,9 +152,14 @@ mod tests {
             ("unknown".to_owned(), vec!["d".to_owned()]),
         ]);
         let quality = other(&questions, run);
-        let recalls = [quality.recall_at_1, quality.recall_at_10, quality.recall_at_100];
-        assert_eq!(recalls, [0.25, 0.5, 0.75]);
-        assert!((quality.mrr_at_10 - (1.0 + 1.0 / 3.0) / 4.0).abs() < 1e-12);
-        assert!((quality.ndcg_at_10 - (1.0 + 0.5) / 4.0).abs() < 1e-12);
+        for (actual, expected) in [
+            (quality.recall_at_1, 0.25),
+            (quality.recall_at_10, 0.5),
+            (quality.recall_at_100, 0.75),
+            (quality.mrr_at_10, (1.0 + 1.0 / 3.0) / 4.0),
+            (quality.ndcg_at_10, (1.0 + 0.5) / 4.0),
+        ] {
+            assert!((actual - expected).abs() < 1e-12, "{actual} instead of {expected}");
+        }
     }
 }

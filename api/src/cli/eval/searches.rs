@@ -119,10 +119,10 @@ impl Searches {
         let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
         let response: Response = serde_json::from_slice(&body)
             .map_err(|error| ApiError::Permanent(format!("answered something else: {error}")))?;
-        let hits = response.data.into_iter().map(|ResponseHit { context, score }| Hit {
-            document: context.key.unwrap_or(context.id),
-            score,
-        });
+        let hits = response
+            .data
+            .into_iter()
+            .map(|ResponseHit { context, score }| Hit { document: context.key.unwrap_or(context.id), score });
         Ok(Answer {
             hits: hits.collect(),
             plan: response.plan,
