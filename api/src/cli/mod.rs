@@ -3,6 +3,7 @@
 mod client;
 #[cfg(feature = "builtin-embedder")]
 mod embedder;
+mod eval;
 mod export;
 mod healthcheck;
 mod import;
@@ -65,6 +66,8 @@ enum Command {
     Import(import::ImportArguments),
     /// Write contexts to a file, one JSON object per line
     Export(export::ExportArguments),
+    /// Measure how good the answers of a running service are, over questions whose right answers are known
+    Eval(Box<eval::EvalArguments>),
     /// Print the OpenAPI document; needs no configuration
     Openapi,
     /// Ask the API on this machine whether it is ready; for images without curl
@@ -108,6 +111,7 @@ fn execute(command: Command) -> CommandResult {
             Command::Tenants { command } => tenants::run(&source, command).await,
             Command::Import(arguments) => import::run(&source, arguments).await,
             Command::Export(arguments) => export::run(&source, arguments).await,
+            Command::Eval(arguments) => eval::run(&source, *arguments).await,
             Command::Healthcheck { embedder } => healthcheck::run(&source, embedder).await,
             Command::Openapi => Ok(()),
         }

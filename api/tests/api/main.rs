@@ -20,6 +20,7 @@ mod contexts;
 mod crashes;
 mod embedding_server;
 mod erasure;
+mod evaluation;
 mod examples;
 mod fairness;
 mod faults;
