@@ -3,6 +3,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use tokio::sync::SemaphorePermit;
+
 use super::{
     Provider, ProviderState, Service,
     batches::{Claims, Piece},
@@ -102,6 +104,10 @@ impl Service {
         if !is_first || !self.store.has_pending().await? {
             return Ok(Round::Idle);
         }
+        let _caller = provider.caller().await;
+        if self.active_space().await?.is_some() {
+            return Ok(Round::Worked);
+        }
         let made = self.create_first_space(provider).await?;
         Ok(if made.is_some() { Round::Worked } else { Round::Blocked })
     }
@@ -133,6 +139,8 @@ impl Service {
     ) -> Result<Round> {
         let (space, id) = (&space.info, SpaceId(space.info.id));
         let Some(tenant) = self.next_tenant(provider, id, queue).await? else { return Ok(Round::Idle) };
+        // Before the claim, which does not last for ever, and before the look at how the calls of others went.
+        let mut caller = provider.caller().await;
         let (is_probe, contexts) = match provider.document_breaker.pass() {
             Pass::Free => (false, contexts_max),
             Pass::Probe => (true, PROBE_CONTEXTS.min(contexts_max)),
@@ -142,7 +150,7 @@ impl Service {
         let claimed = self.store.claim_from_queue(turn.line, TurnSize { contexts, ..TURN }, CLAIM).await?;
         let mut claims = Claims::new(is_probe);
         let pieces = self.open(&turn, &mut claims, claimed).await?;
-        if let Err(error) = self.embed_claimed(&turn, &mut claims, pieces).await? {
+        if let Err(error) = self.embed_claimed(&turn, &mut claims, pieces, &mut caller).await? {
             // Not about a text: the others' turn would end the same.
             self.postpone_all(&turn, &claims, &error).await?;
             provider.look().await;
@@ -191,19 +199,26 @@ impl Service {
         Ok(claimed.into_iter().flat_map(|context| claims.add(context)).collect())
     }
 
-    /// The inner error is about the provider, not about a text.
-    async fn embed_claimed(
+    /// The inner error is about the provider, not about a text. While this writes down, another loop may be the caller.
+    async fn embed_claimed<'p>(
         &self,
-        turn: &Turn<'_>,
+        turn: &Turn<'p>,
         claims: &mut Claims,
         pieces: Vec<Piece>,
+        caller: &mut Option<SemaphorePermit<'p>>,
     ) -> Result<Result<(), EmbedError>> {
         let mut pieces = pieces.into_iter().peekable();
         // Those that lack nothing.
         self.save_finished(turn, claims).await?;
         while pieces.peek().is_some() {
+            if caller.is_none() {
+                *caller = turn.provider.caller().await;
+            }
             let batch: Vec<Piece> = pieces.by_ref().take(turn.provider.embedder.batch_texts_max()).collect();
             let outcome = self.embed_batch(turn, claims, batch).await?;
+            if outcome.is_ok() {
+                *caller = None;
+            }
             self.save_finished(turn, claims).await?;
             if outcome.is_err() {
                 return Ok(outcome);

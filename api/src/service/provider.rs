@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
     task::JoinSet,
 };
 
@@ -48,6 +48,8 @@ pub struct Provider {
     /// Whose turn is next of those who wait in the active space, and in another one.
     pub(super) pending_rotation: tokio::sync::Mutex<Rotation>,
     pub(super) work_rotation: tokio::sync::Mutex<Rotation>,
+    /// The loops that may call it.
+    callers: Semaphore,
     /// Wakes the worker of this process when there is something to embed.
     pub(super) noticed: Notify,
 }
@@ -55,6 +57,7 @@ pub struct Provider {
 impl Provider {
     pub(super) fn new(embedder: Arc<dyn Embedder>) -> Self {
         Self {
+            callers: Semaphore::new(embedder.calls_at_once()),
             embedder,
             state: watch::Sender::new(ProviderState::Unknown),
             model: Mutex::default(),
@@ -86,9 +89,9 @@ impl Provider {
         self.model().is_none_or(|model| is_of(&model, space))
     }
 
-    /// How many loops keep it busy: while one writes down, another has its texts embedded.
-    pub fn loops(&self) -> usize {
-        self.embedder.calls_at_once()
+    /// Waits until one loop less has its texts embedded than keep the provider busy. None is as good: nobody closes it.
+    pub(super) async fn caller(&self) -> Option<SemaphorePermit<'_>> {
+        self.callers.acquire().await.ok()
     }
 
     /// Returns when a write of this process left something to embed.
@@ -145,6 +148,13 @@ impl Service {
     /// The first one is the one that makes the first space.
     pub fn providers(&self) -> &[Arc<Provider>] {
         &self.providers
+    }
+
+    /// How many loops keep a provider busy: for each that has its texts embedded there is one that reads and writes meanwhile.
+    /// The database in process has one connection, for which they would only keep others waiting.
+    pub fn loops(&self, provider: &Provider) -> usize {
+        let calls = provider.embedder.calls_at_once();
+        if self.store.is_embedded() { calls } else { 2 * calls }
     }
 
     /// The provider that is up and has the space's model.

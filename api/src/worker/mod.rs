@@ -24,7 +24,7 @@ const ROUND_MAX: Duration = Duration::from_secs(30 * 60);
 pub async fn embed(service: Service, stop: watch::Receiver<bool>) {
     let mut loops = JoinSet::new();
     for provider in service.providers() {
-        for _ in 0..provider.loops() {
+        for _ in 0..service.loops(provider) {
             loops.spawn(embed_in_turn(service.clone(), provider.clone(), stop.clone()));
         }
     }

@@ -73,6 +73,15 @@ impl Change {
         .await
     }
 
+    /// Waits until so many contexts were looked at for a space: all, and not one twice.
+    pub async fn looked_at(&self, space: i64, contexts: u64) -> Value {
+        eventually("a look at all of it", Duration::from_secs(10), async || {
+            let space = self.space(space).await;
+            (space["backfill"]["contexts_seen"] == contexts).then_some(space)
+        })
+        .await
+    }
+
     pub async fn activate(&self, id: i64, body: Value) -> Answer {
         self.app.post(&format!("{SPACES}/{id}/activate"), body).await
     }
@@ -250,10 +259,7 @@ async fn a_space_that_was_forced_is_still_incomplete_when_it_comes_again() {
     let id = change.create(json!({"is_paused": true})).await.body["id"].as_i64().unwrap();
     change.new.behave(Behaviour::Hang(Duration::from_secs(30)));
     assert_eq!(change.activate(id, json!({"force": true})).await.status, StatusCode::OK);
-    eventually("a look at all of it", Duration::from_secs(10), async || {
-        (change.space(id).await["backfill"]["contexts_seen"] == 20).then_some(())
-    })
-    .await;
+    change.looked_at(id, 20).await;
     eventually("the way back", Duration::from_secs(10), async || {
         (change.activate(1, json!({})).await.status == StatusCode::OK).then_some(())
     })

@@ -85,10 +85,7 @@ async fn a_refusal_by_the_old_model_is_none_of_the_one_that_search_has_changed_t
     assert_eq!(change.activate(space, json!({})).await.status, StatusCode::OK);
     // What the old space lacks is of no interest here, and what failed in the new one has been looked at.
     change.app.send(Method::PATCH, &format!("{SPACES}/1"), r#"{"is_paused": true}"#).await;
-    eventually("a look at all of it", PATIENCE, async || {
-        (change.space(space).await["backfill"]["contexts_seen"] == 3).then_some(())
-    })
-    .await;
+    change.looked_at(space, 3).await;
     change.old.behave(Behaviour::Poison("poisoned"));
     change.old.hold("crane");
     change.write("sequel", "a sequel").await;

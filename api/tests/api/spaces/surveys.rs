@@ -30,7 +30,7 @@ async fn more_contexts_than_one_step_takes_are_all_looked_at() {
     assert_eq!(change.activate(id, json!({})).await.status, StatusCode::OK);
     // And all again: what search read before, and what it reads now.
     for space in [1, id] {
-        assert_eq!(change.filled(space).await["backfill"]["contexts_seen"], 1_401);
+        change.looked_at(space, 1_401).await;
     }
     assert_eq!(change.new.texts(), 12, "nothing was lacking");
 }
@@ -59,7 +59,7 @@ async fn a_step_of_a_survey_that_was_begun_anew_does_not_move_the_next_one() {
     change.app.service.store().move_survey(space, &stale, &done).await.unwrap();
     assert_eq!(survey().await, begun);
     change.app.send(Method::PATCH, &format!("{SPACES}/{id}"), r#"{"is_paused": false}"#).await;
-    assert_eq!(change.filled(id).await["backfill"]["contexts_seen"], 3);
+    change.looked_at(id, 3).await;
 }
 
 /// A space was complete, was read for a time in which its provider did nothing, and has stood by since.
@@ -84,12 +84,9 @@ async fn what_a_space_has_missed_while_search_read_it_keeps_it_from_being_activa
         assert_eq!((early.status, early.code()), (StatusCode::CONFLICT, "embedding_space_incomplete"));
     };
     refused().await;
-    eventually("a look at all of it", Duration::from_secs(10), async || {
-        let space = change.space(id).await;
-        assert!(!space["backfill"]["complete_at"].is_null(), "it was, once");
-        (space["backfill"]["contexts_seen"] == 8 && space["backfill"]["pending"] == 5).then_some(())
-    })
-    .await;
+    let space = change.looked_at(id, 8).await;
+    assert!(!space["backfill"]["complete_at"].is_null(), "it was, once");
+    assert_eq!(space["backfill"]["pending"], 5);
     refused().await;
     change.new.release();
     change.filled(id).await;
