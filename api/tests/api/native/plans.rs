@@ -26,7 +26,9 @@ async fn hot_statements_use_their_indexes() {
     let id = app.note("an otter").await.id();
     app.embedded(&id).await;
     // As many as make the way by the tenant longer than that by the word.
-    let line = |number| json!({"user_id": USER, "context_type": "note", "content": format!("otter {number}")}).to_string();
+    let line = |number| {
+        json!({"user_id": USER, "context_type": "note", "content": format!("otter {number}")}).to_string()
+    };
     let lines: Vec<String> = (0..3_000).map(line).collect();
     let import = app.request(Method::POST, "/v1/contexts/import").bearer_auth(&app.key);
     let import = import.header("content-type", "application/x-ndjson").body(lines.join("\n"));
