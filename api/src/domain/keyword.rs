@@ -31,8 +31,7 @@ pub fn norm(average_length: f64) -> (f64, f64) {
 pub struct KeywordQuery {
     /// What stands in no quotes and has no star, divided by blanks.
     pub words: String,
-    /// Words that have more in them than letters and digits, such as `ERR_1234`: a text that has one whole is better than
-    /// one that has its parts.
+    /// Words such as `ERR_1234`: a text that has one whole is better than one that has its parts.
     pub identifiers: Vec<String>,
     pub phrases: Vec<String>,
     /// Without the star.
@@ -80,8 +79,7 @@ impl KeywordQuery {
                 continue;
             }
             words.push(word);
-            let is_identifier = word.contains(|c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '’'));
-            if is_identifier
+            if is_identifier(word)
                 && self.identifiers.len() < IDENTIFIERS_MAX
                 && !self.identifiers.iter().any(|known| known == word)
             {
@@ -89,6 +87,13 @@ impl KeywordQuery {
             }
         }
     }
+}
+
+/// Whether a word has more in it than letters and digits. Letters and hyphens alone are no name: English is full of them,
+/// and what is joined by hyphens is a term of its own anyway.
+fn is_identifier(word: &str) -> bool {
+    let is_special = |c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '’');
+    word.contains(is_special) && !word.chars().all(|c| c.is_alphabetic() || matches!(c, '-' | '\'' | '’'))
 }
 
 /// Of `err_12*` `err_` and `12`: a text's words are what stands between such characters.
@@ -110,4 +115,74 @@ fn split_prefix(word: &str) -> Option<(&str, &str)> {
 
 fn first_words(text: &str) -> String {
     text.split_whitespace().take(QUERY_WORDS_MAX).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> KeywordQuery {
+        KeywordQuery::parse(text)
+    }
+
+    #[test]
+    fn quotes_stars_and_words_are_told_apart() {
+        let query = parse(r#"what "exact words" frob* (about) "...""#);
+        assert_eq!(query.words, "what about");
+        assert_eq!(
+            (query.phrases, query.prefixes),
+            (vec!["exact words".to_owned()], vec!["frob".to_owned()])
+        );
+        let unbalanced = parse(r#"one "two three"#);
+        assert_eq!((unbalanced.words.as_str(), unbalanced.phrases.len()), ("one two three", 0));
+        assert_eq!(parse("* f* ** \"\" !?"), KeywordQuery { words: "f".into(), ..KeywordQuery::default() });
+    }
+
+    #[test]
+    fn a_beginning_starts_where_the_word_in_a_text_does() {
+        for (text, words, prefix) in [
+            ("err_12*", "err_", "12"),
+            ("libfoo-de*", "", "libfoo-de"),
+            ("utf-16*", "utf-", "16"),
+            ("src/ke*", "src/", "ke"),
+        ] {
+            let query = parse(text);
+            assert_eq!(
+                (query.words.as_str(), query.prefixes.as_slice()),
+                (words, &[prefix.to_owned()][..]),
+                "{text}"
+            );
+        }
+        assert_eq!(parse("err_1*").prefixes.len(), 0);
+    }
+
+    #[test]
+    fn names_are_identifiers_and_words_with_hyphens_are_not() {
+        let names = "ERR_1234 libfoo2-dev client/server a@b.org v1.2 C++11";
+        assert_eq!(parse(names).identifiers, names.split(' ').collect::<Vec<_>>());
+        assert_eq!(parse("high-performance don't naïve plain 1234 x86").identifiers.len(), 0);
+        assert_eq!(parse("a_b a_b (a_b)").identifiers, ["a_b"]);
+    }
+
+    #[test]
+    fn nothing_is_without_bound() {
+        let many = |one: &str, count: usize| parse(&one.repeat(count));
+        assert_eq!(many("\"a b\" ", 99).phrases.len(), PHRASES_MAX);
+        assert_eq!(many("word ", 999).words.split(' ').count(), QUERY_WORDS_MAX);
+        let stars: String = (0..99).map(|n| format!("ab{n}* ")).collect();
+        assert_eq!(parse(&stars).prefixes.len(), PREFIXES_MAX);
+        let names: String = (0..99).map(|n| format!("a_{n} ")).collect();
+        assert_eq!(parse(&names).identifiers.len(), IDENTIFIERS_MAX);
+        assert_eq!(parse("a\0b").words, "a b");
+    }
+
+    #[test]
+    fn rare_words_weigh_more_and_never_less_than_nothing() {
+        assert!(
+            idf(1.0, 1e6) > idf(1e3, 1e6)
+                && idf(1e6, 1e6) > 0.0
+                && idf(5.0, 2.0) > 0.0
+                && idf(-1.0, 2.0) > 0.0
+        );
+    }
 }
