@@ -169,9 +169,9 @@ mod tests {
         let many = |one: &str, count: usize| parse(&one.repeat(count));
         assert_eq!(many("\"a b\" ", 99).phrases.len(), PHRASES_MAX);
         assert_eq!(many("word ", 999).words.split(' ').count(), QUERY_WORDS_MAX);
-        let stars: String = (0..99).map(|n| format!("ab{n}* ")).collect();
+        let stars = (0..99).map(|n| format!("ab{n}*")).collect::<Vec<_>>().join(" ");
         assert_eq!(parse(&stars).prefixes.len(), PREFIXES_MAX);
-        let names: String = (0..99).map(|n| format!("a_{n} ")).collect();
+        let names = (0..99).map(|n| format!("a_{n}")).collect::<Vec<_>>().join(" ");
         assert_eq!(parse(&names).identifiers.len(), IDENTIFIERS_MAX);
         assert_eq!(parse("a\0b").words, "a b");
     }

@@ -114,11 +114,12 @@ impl Manager for Connector {
     async fn create(&self) -> Result<Connection> {
         let breaks_outlived = self.breaks.load(Ordering::Relaxed);
         let mut pg = self.options.connect().await.map_err(failure::from_sqlx)?;
-        // Not start-up parameters: poolers in between refuse those. `strict_order` keeps hits in order of distance while
-        // the index scan goes on past filtered rows. `hnsw.*` are placeholders until the extension is loaded.
+        // Not start-up parameters: poolers in between refuse those. `relaxed_order`: while the index scan goes on past filtered
+        // rows it meets nearer ones than it has given already, which `strict_order` would leave out; who asks sorts them.
+        // `hnsw.*` are placeholders until the extension is loaded.
         let session = format!(
             "set role context_app; set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
-             set jit = off; set hnsw.iterative_scan = 'strict_order'; set hnsw.ef_search = 200; \
+             set jit = off; set hnsw.iterative_scan = 'relaxed_order'; set hnsw.ef_search = 200; \
              set hnsw.max_scan_tuples = 40000; {}",
             self.statement_timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A context may have many chunks among the best, and is answered once: so more chunks are read than hits are wanted.
-const CHUNKS_PER_HIT: i64 = 4;
+const CHUNKS_PER_HIT: i64 = 2;
 /// When those are too few, four times as many are read, up to this.
 const CHUNKS_MAX: i64 = 6_400;
 
@@ -216,7 +216,7 @@ mod tests {
         .await
         .unwrap();
         assert_eq!((ids(&leg.hits), leg.complete), (vec![1, 2], true));
-        assert_eq!(reads, [8, 32]);
+        assert_eq!(reads, [4, 16, 64]);
     }
 
     #[tokio::test]

@@ -74,7 +74,7 @@ async fn the_nearest_neighbour_index_serves_the_unfiltered_search_under_row_leve
     let mut session = app.database.superuser().await;
     sqlx::raw_sql(
         "set role context_app; set context.tenant_id = '00000000-0000-7000-8000-000000000001'; set enable_seqscan = off;
-         set enable_sort = off; set hnsw.iterative_scan = 'strict_order'",
+         set enable_sort = off; set hnsw.iterative_scan = 'relaxed_order'",
     )
     .execute(&mut session)
     .await
