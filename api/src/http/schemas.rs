@@ -107,7 +107,7 @@ fn complete_parameters(operation: &mut Value) {
 }
 
 /// What is added to derived schemas.
-fn additions() -> [(&'static str, Value); 8] {
+fn additions() -> [(&'static str, Value); 9] {
     let time = || json!({"pattern": TIME});
     let numbers = || json!({"items": {"minimum": f64::from(f32::MIN), "maximum": f64::from(f32::MAX)}});
     let version = || json!({"maximum": i64::MAX});
@@ -147,9 +147,18 @@ fn additions() -> [(&'static str, Value); 8] {
                     {"required": ["query"], "properties": {"query": {"type": "string"}, "vector": {"type": "null"}}},
                     {"required": ["vector", "mode"], "properties": {
                         "vector": {"type": "array"}, "query": {"type": "null"}, "mode": {"enum": ["semantic"]},
+                        "rerank": {"enum": [false]},
                     }},
                 ],
             }),
+        ),
+        (
+            "SearchWeights",
+            // What is left out is above 0.
+            json!({"properties": {}, "anyOf": [
+                {"properties": {"semantic": {"exclusiveMinimum": 0}}},
+                {"properties": {"keyword": {"exclusiveMinimum": 0}}},
+            ]}),
         ),
         (
             "BatchOperationInput",

@@ -29,10 +29,6 @@ impl Service {
         self
     }
 
-    pub(super) fn has_reranker(&self) -> bool {
-        self.reranking.is_some()
-    }
-
     /// Gives the hits the reranker's scores and order. When it cannot be had, they stay as they are, and the answer says why.
     pub(super) async fn rerank(&self, query: &str, hits: &mut [Hit]) -> Result<(), Degraded> {
         let texts: Vec<&str> = hits.iter().map(|hit| hit.chunk.text.as_str()).collect();

@@ -91,16 +91,17 @@ async fn a_reranker_that_fails_leaves_the_search_s_own_order_and_is_left_alone()
 }
 
 #[tokio::test]
-async fn without_a_reranker_nobody_may_ask_for_it() {
-    let app = App::start().await;
+async fn without_a_reranker_the_answer_says_so() {
+    let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
     for path in ["search", "pack"] {
-        let mut body = json!({"query": "x", "rerank": true});
+        let mut body = json!({"query": "otter", "rerank": true});
         if path == "pack" {
             body["budget"] = json!({"max_tokens": 1});
         }
         let answer = app.post(&format!("/v1/contexts/{path}"), body).await;
-        assert_eq!((answer.status, answer.code()), (StatusCode::BAD_REQUEST, "invalid_request"), "{path}");
-        assert_eq!(answer.body["errors"][0]["pointer"], "/rerank", "{path}");
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.body["degraded"], json!(["reranker_unavailable"]), "{path}");
     }
     let by_vector = json!({"vector": [1.0], "mode": "semantic", "rerank": true});
     let answer = app.post("/v1/contexts/search", by_vector).await;

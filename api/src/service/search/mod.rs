@@ -20,7 +20,7 @@ use crate::{
         SearchRequest, SearchResponse, SearchTimings, SpaceInfo, TenantId, Vector, Weights,
         limits::RERANK_DEPTH_MIN,
     },
-    error::{Error, Result},
+    error::Result,
     store::{Bounded, ChunkHit, Found},
 };
 
@@ -46,14 +46,13 @@ struct Legs {
 
 impl Service {
     /// # Errors
-    /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension; `InvalidRequest` when
-    /// there is no reranker to be asked;
+    /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension;
     /// [`crate::error::Code::DatabaseUnavailable`].
     pub async fn search(&self, access: Access, request: &SearchRequest) -> Result<SearchResponse> {
         let started = Instant::now();
         let mut timings = SearchTimings::default();
         let answered = request;
-        let request = &self.to_be_reranked(request)?;
+        let request = &to_be_reranked(request);
         let legs = self.run_legs(access.tenant, request, &mut timings).await?;
         let ranking = Instant::now();
         let (plan, candidates) = legs.semantic.as_ref().map(|(leg, _)| (leg.plan, leg.candidates)).unzip();
@@ -84,18 +83,6 @@ impl Service {
             took_ms: milliseconds(started),
             timings: request.explain.then_some(timings),
         })
-    }
-
-    /// With more hits than are answered, where a reranker is to choose among them.
-    fn to_be_reranked<'r>(&self, request: &'r SearchRequest) -> Result<Cow<'r, SearchRequest>> {
-        if !request.rerank {
-            return Ok(Cow::Borrowed(request));
-        }
-        if !self.has_reranker() {
-            return Err(Error::invalid("/rerank", "this service has no reranker; leave it out"));
-        }
-        let limit = request.limit.max(RERANK_DEPTH_MIN);
-        Ok(Cow::Owned(SearchRequest { limit, ..request.clone() }))
     }
 
     async fn run_legs(
@@ -255,6 +242,16 @@ impl Service {
             })
             .collect();
         Ok((hits, cut))
+    }
+}
+
+/// With more hits than are answered, where a reranker is to choose among them.
+fn to_be_reranked(request: &SearchRequest) -> Cow<'_, SearchRequest> {
+    if request.rerank {
+        let limit = request.limit.max(RERANK_DEPTH_MIN);
+        Cow::Owned(SearchRequest { limit, ..request.clone() })
+    } else {
+        Cow::Borrowed(request)
     }
 }
 

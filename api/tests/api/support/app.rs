@@ -206,15 +206,21 @@ impl App {
         .await
     }
 
+    /// Ends the loops in the background, so that nobody but the test asks the database for anything.
+    pub async fn end_background(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(watcher) = self.background.pop() {
+            watcher.abort();
+            for task in self.background.drain(..).chain([watcher]) {
+                task.await.ok();
+            }
+        }
+    }
+
     /// Stops everything, and gives the database back.
     pub async fn stop(mut self) -> Database {
         self.server.stop(true).await;
-        self.stop.send_replace(true);
-        let watcher = self.background.pop().expect("the watcher");
-        watcher.abort();
-        for task in self.background.drain(..).chain([watcher]) {
-            task.await.ok();
-        }
+        self.end_background().await;
         self.service.store().close();
         self.database
     }
