@@ -66,7 +66,7 @@ pub(super) async fn run(source: &Source, command: KeysCommand) -> CommandResult 
             println!("Revoked. It stops working within a second.");
         }
     }
-    store.close();
+    store.close().await;
     Ok(())
 }
 

@@ -83,7 +83,8 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     if let Some(handle) = metrics_server {
         handle.stop(false).await;
     }
-    service.store().close();
+    let closed = service.store().close();
+    start::within(grace, "the database", closed).await;
     start::within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
     tracing::info!("stopped");
     Ok(())

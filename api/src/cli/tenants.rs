@@ -29,7 +29,7 @@ pub(super) async fn run(source: &Source, command: TenantsCommand) -> CommandResu
         }
         TenantsCommand::List => list(&tenants).await?,
     }
-    store.close();
+    store.close().await;
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let grace: Duration = config.server.shutdown_grace;
     start::within(grace, "the worker", async { drop(running.await) }).await;
     watcher.abort();
-    service.store().close();
+    service.store().close().await;
     tracing::info!("stopped");
     Ok(())
 }

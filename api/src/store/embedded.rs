@@ -5,7 +5,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use pglite_oxide::{PgliteServer, extensions};
@@ -17,10 +17,21 @@ use sqlx::{
 use super::{ConnectOptions, Store, failure, migrations, pool};
 use crate::error::{Code, Error, Result};
 
-/// The running engine; stops when the last [`Store`] is gone.
-pub(super) struct Engine(
-    #[expect(dead_code, reason = "kept for its drop, which stops the engine")] PgliteServer,
-);
+/// The engine, until it is stopped: by [`Engine::stop`], or by the end of the last [`Store`].
+pub(super) struct Engine(Mutex<Option<PgliteServer>>);
+
+impl Engine {
+    /// Stops the engine and frees its folder, whoever still has a [`Store`]. Waits for the connection to be given back.
+    pub(super) async fn stop(&self) {
+        let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(server) = server else { return };
+        match tokio::task::spawn_blocking(|| server.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("the database in process did not stop cleanly: {error:#}"),
+            Err(error) => tracing::warn!(%error, "the database in process did not stop cleanly"),
+        }
+    }
+}
 
 /// Plans are made when the tables are empty and kept as long as the session, which here is for ever: one that reads a
 /// whole table, right for an empty one, would stay. All our statements have an index.
@@ -42,7 +53,7 @@ impl Store {
         migrate(&connect).await?;
         let options = ConnectOptions { connections_max: 1, ..options.clone() };
         let mut store = Self::from_pool(pool::pool(&options, connect, Some(SESSION))?);
-        store.engine = Some(Arc::new(Engine(server)));
+        store.engine = Some(Arc::new(Engine(Mutex::new(Some(server)))));
         Ok(store)
     }
 }

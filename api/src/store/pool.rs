@@ -119,7 +119,7 @@ impl Manager for Connector {
         // `hnsw.*` are placeholders until the extension is loaded.
         let session = format!(
             "set role context_app; set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
-             set jit = off; set hnsw.iterative_scan = 'relaxed_order'; set hnsw.ef_search = 200; \
+             set jit = off; set hnsw.iterative_scan = 'relaxed_order'; \
              set hnsw.max_scan_tuples = 40000; {}",
             self.statement_timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),
@@ -302,9 +302,13 @@ impl Store {
         PoolStatus { size: status.size, available: status.available, waiting: status.waiting }
     }
 
-    /// Closes the connections. Statements under way end first.
-    pub fn close(&self) {
+    /// Closes the connections, and stops the engine if it runs in process. Statements under way end first.
+    pub async fn close(&self) {
         self.pool.close();
+        #[cfg(feature = "embedded-postgres")]
+        if let Some(engine) = &self.engine {
+            engine.stop().await;
+        }
     }
 }
 

@@ -221,7 +221,7 @@ impl App {
     pub async fn stop(mut self) -> Database {
         self.server.stop(true).await;
         self.end_background().await;
-        self.service.store().close();
+        self.service.store().close().await;
         self.database
     }
 }
