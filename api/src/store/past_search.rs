@@ -13,7 +13,7 @@ use super::{
     hits::{Found, found_from_row, push_wanted},
     search::{
         BEST_FIRST, ChunkHit, Compared, Distance, ExactCap, Nearby, compared_from_rows, hit_from_row,
-        push_embeddings, push_owner, push_validity,
+        push_embeddings, push_owner, push_validity, push_view,
     },
     versions::{push_as_of, version_columns},
 };
@@ -185,6 +185,7 @@ impl Store {
         space: &SpaceInfo,
         vector: &Vector,
         chunks_max: i64,
+        indexed: i64,
     ) -> Result<Nearby> {
         let distance = Distance::new(self, space, vector);
         let mut query = QueryBuilder::new("with past as materialized (");
@@ -198,6 +199,7 @@ impl Store {
         }
         query.push(" and ");
         then.push_was_in_force(&mut query, Side::Present);
+        push_view(&mut query, then.tenant, then.scope, chunks_max, indexed);
         query.push(" order by ");
         distance.push(&mut query);
         query.push(" limit ").push_bind(chunks_max).push("), compared as (");

@@ -155,6 +155,34 @@ pub(super) fn push_embeddings(query: &mut QueryBuilder<Postgres>, tenant: Tenant
     query.push(format!("k.space_id = {} and k.tenant_id = ", space.id)).push_bind(tenant.0);
 }
 
+/// How many entries the index of neighbours keeps in view (`ef_search`), for each chunk that is wanted: the more, the surer are
+/// the nearest among them, and the longer it takes.
+const IN_VIEW_PER_CHUNK: i64 = 10;
+/// The same when most of them are outside the scope. Going on when too few are left costs more than to look far at once.
+const IN_VIEW_PER_CHUNK_NARROW: i64 = 25;
+const IN_VIEW_MIN: i64 = 200;
+/// Of pgvector.
+const IN_VIEW_MAX: i64 = 1_000;
+
+/// A condition that always holds, and for this one statement sets how far the index looks. It is asked before the index is: it
+/// depends on no row. `indexed`: entries in the index, of all tenants together.
+pub(super) fn push_view(
+    query: &mut QueryBuilder<Postgres>,
+    tenant: TenantId,
+    scope: &SearchScope,
+    chunks_max: i64,
+    indexed: i64,
+) {
+    let in_view = |per_chunk: i64| (chunks_max * per_chunk).clamp(IN_VIEW_MIN, IN_VIEW_MAX);
+    query.push(" and (select set_config('hnsw.ef_search', (case when ");
+    query.push_bind(!scope.is_whole_tenant() || scope.as_of.is_some());
+    query.push(" or 2 * coalesce((select sum(t.chunks) from keyword_totals t where t.tenant_id = ");
+    query.push_bind(tenant.0).push("), 0) < ").push_bind(indexed);
+    query.push(" then ").push_bind(in_view(IN_VIEW_PER_CHUNK_NARROW));
+    query.push(" else ").push_bind(in_view(IN_VIEW_PER_CHUNK));
+    query.push(" end)::text, true)) is not null");
+}
+
 pub(super) const BEST_FIRST: &str = " order by score desc, context_id, chunk_no";
 
 impl Store {
@@ -209,7 +237,7 @@ impl Store {
     }
 
     /// The chunks within the scope that are nearest to `vector` as far as the index of neighbours shows, at most `chunks_max`, of
-    /// more within the scope.
+    /// more within the scope. `indexed`: about how many entries the index has.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -220,9 +248,10 @@ impl Store {
         vector: &Vector,
         scope: &SearchScope,
         chunks_max: i64,
+        indexed: i64,
     ) -> Result<Nearby> {
         if let Some(then) = Then::of(tenant, scope) {
-            return self.search_nearest_as_of(&then, space, vector, chunks_max).await;
+            return self.search_nearest_as_of(&then, space, vector, chunks_max, indexed).await;
         }
         let distance = Distance::new(self, space, vector);
         let mut query = QueryBuilder::new("select n.* from (select k.context_id, k.version, k.chunk_no, -");
@@ -230,6 +259,7 @@ impl Store {
         query.push(" as score from chunk_embeddings k where ");
         push_embeddings(&mut query, tenant, space);
         push_scope(&mut query, scope);
+        push_view(&mut query, tenant, scope, chunks_max, indexed);
         query.push(" order by ");
         distance.push(&mut query);
         query.push(" limit ").push_bind(chunks_max).push(") n").push(BEST_FIRST);

@@ -35,7 +35,7 @@ const INDEX_COST_FILTERED: f64 = 2.0;
 const EXACT_RESCUE: ExactCap = ExactCap { chunks: 100_000, contexts: 100_000 };
 
 /// How long a scope that was too large to be compared one by one is not tried again.
-const LARGE_TTL: Duration = Duration::from_secs(60);
+const LARGE_TTL: Duration = Duration::from_secs(10 * 60);
 const LARGE_SCOPES_MAX: u64 = 10_000;
 
 /// The best chunk of each context, best first.
@@ -89,8 +89,7 @@ impl Service {
         let (mut plan, mut candidates) = (Plan::Exact, 0);
         let indexed = self.chunks_estimate(semantic.space).await?;
         let leg = best_per_context(depth, async |chunks_max| {
-            let cap = if semantic.exact { ExactCap::NONE } else { exact_cap(indexed, chunks_max) };
-            let answer = self.nearest(tenant, semantic, scope, cap, chunks_max).await?;
+            let answer = self.nearest(tenant, semantic, scope, indexed, chunks_max).await?;
             (plan, candidates) = (answer.plan, answer.candidates);
             Ok((answer.hits, answer.saw_all))
         })
@@ -104,10 +103,11 @@ impl Service {
         tenant: TenantId,
         semantic: &Semantic<'_>,
         scope: &SearchScope,
-        cap: ExactCap,
+        indexed: i64,
         chunks_max: i64,
     ) -> Result<Nearest> {
         let Semantic { space, vector, exact } = *semantic;
+        let cap = if exact { ExactCap::NONE } else { exact_cap(indexed, chunks_max) };
         let key = self.scopes.key(tenant, space, scope);
         let known_as_large =
             !exact && self.scopes.large.get(&key).await.is_some_and(|cap_then| cap_then >= cap.chunks);
@@ -120,7 +120,7 @@ impl Service {
             self.scopes.large.insert(key, cap.chunks).await;
         }
         let Nearby { hits, saw_all } =
-            self.store.search_nearest(tenant, space, vector, scope, chunks_max).await?;
+            self.store.search_nearest(tenant, space, vector, scope, chunks_max, indexed).await?;
         if !saw_all && let Some(compared) = compare(EXACT_RESCUE).await? {
             return Ok(compared.into());
         }

@@ -83,6 +83,7 @@ async fn the_nearest_neighbour_index_serves_the_unfiltered_search_under_row_leve
         format!(
             "explain select context_id from chunk_embeddings k
              where k.tenant_id = '00000000-0000-7000-8000-000000000001' and k.space_id = 1
+               and (select set_config('hnsw.ef_search', '300', true)) is not null
              order by (k.embedding::halfvec(8) <#> '[1,0,0,0,0,0,0,0]'::halfvec(8)){hidden} limit 10"
         )
     };
@@ -93,6 +94,11 @@ async fn the_nearest_neighbour_index_serves_the_unfiltered_search_under_row_leve
     };
     let nearest = plan("").await;
     assert!(nearest.contains("Order By") && nearest.contains("<#>"), "{nearest}");
+    let (asked_once, index) = (nearest.find("One-Time Filter"), nearest.find("Index Scan"));
+    assert!(
+        asked_once.is_some() && asked_once < index,
+        "how far to look is set before the index is asked: {nearest}"
+    );
     let exact = plan(" + 0").await;
     assert!(!exact.contains("Order By"), "the exact plan must not use the index of neighbours: {exact}");
 }
