@@ -20,7 +20,8 @@ use crate::{
 
 /// Tenants that are looked up at once.
 const TENANTS_MAX: i32 = 100;
-const TURN: TurnSize = TurnSize { contexts: 32, chunks: 64 };
+/// Two full calls of a provider that takes 32 texts at once: what is left over would make a third with hardly any.
+const TURN: TurnSize = TurnSize { contexts: 64, chunks: 64 };
 /// Contexts by which a provider that has failed is tried: two, because one may be the text that it cannot do anything with.
 const PROBE_CONTEXTS: i64 = 2;
 /// A backfill with a pace takes turns of about so many a second, so that it is even.

@@ -31,8 +31,8 @@ pub struct Line {
     pub tenant: TenantId,
 }
 
-/// Contexts that one turn takes from a tenant at most, and chunks with which it has enough, so that the next tenant's turn
-/// comes soon.
+/// Contexts that one turn takes from a tenant at most, and chunks, so that the next tenant's turn comes soon. One context with
+/// more chunks is taken alone.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnSize {
     pub contexts: i64,

@@ -67,7 +67,7 @@ const CLAIM: &str = concat!(
          set due_at = now() + make_interval(secs => $3)
          from counted
          where w.tenant_id = $1 and w.space_id = $5 and w.context_id = counted.context_id
-           and counted.chunks_so_far - counted.chunks < $4
+           and (counted.chunks_so_far <= $4 or counted.chunks_so_far = counted.chunks)
          returning w.context_id, w.attempts, w.error is not null as has_failed
      )
      select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, l.chunk_no, l.text

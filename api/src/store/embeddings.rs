@@ -17,7 +17,8 @@ pub(super) const STATEMENTS: Statements = Statements {
     refuse: REFUSE,
 };
 
-/// Stops at the context with which there are enough chunks, so that one with hundreds does not bring a crowd along.
+/// Stops before the context with which there would be too many chunks, so that calls of the provider are full, and one with hundreds
+/// goes alone.
 const CLAIM: &str = "
     with due as (
         select c.id, c.text_version, c.embedding_due_at from contexts c
@@ -35,7 +36,8 @@ const CLAIM: &str = "
         update contexts c
         set embedding_due_at = now() + make_interval(secs => $3)
         from counted
-        where c.tenant_id = $1 and c.id = counted.id and counted.chunks_so_far - counted.chunks < $4
+        where c.tenant_id = $1 and c.id = counted.id
+          and (counted.chunks_so_far <= $4 or counted.chunks_so_far = counted.chunks)
         returning c.id, c.text_version as version, c.embedding_attempts, c.embedding_error is not null as has_failed
     )
     select claimed.id, claimed.version, claimed.embedding_attempts, claimed.has_failed, k.chunk_no, k.text
