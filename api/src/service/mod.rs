@@ -110,4 +110,12 @@ impl Service {
     pub async fn vacuum(&self) -> Result<()> {
         if self.store.is_embedded() { self.store.vacuum().await } else { Ok(()) }
     }
+
+    /// Has plans made anew for tables that have grown much; answers their names.
+    ///
+    /// # Errors
+    /// [`crate::error::Code::DatabaseUnavailable`].
+    pub async fn analyze_what_has_grown(&self) -> Result<Vec<String>> {
+        self.store.analyze_what_has_grown().await
+    }
 }

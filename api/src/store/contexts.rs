@@ -173,15 +173,18 @@ impl Unit {
         let (users, keys): (Vec<Uuid>, Vec<&str>) =
             keys.iter().map(|(user, key)| (user.0, key.as_str())).unzip();
         let connection = self.connection();
+        // Written so that each is looked up: a join made while the table was small would compare all of them with all rows.
         let result = sqlx::query_scalar::<_, Uuid>(
             "with wanted as materialized (
                  select unnest($2::uuid[]) as id
                  union
                  select k.id from unnest($3::uuid[], $4::text[]) as named (user_id, key)
-                 join contexts k on k.tenant_id = $1 and k.user_id = named.user_id and k.key = named.key
+                 cross join lateral (select c.id from contexts c
+                                     where c.tenant_id = $1 and c.user_id = named.user_id and c.key = named.key
+                                     limit 1) k
              )
-             select c.id from wanted join contexts c on c.tenant_id = $1 and c.id = wanted.id
-             order by c.id for update of c",
+             select c.id from contexts c where c.tenant_id = $1 and c.id = any(array(select id from wanted))
+             order by c.id for update",
         )
         .bind(tenant.0)
         .bind(&ids)

@@ -1,4 +1,4 @@
-//! What a server does by itself and the engine in process does not.
+//! What a server does by itself, but too late for a table that grows fast, and what the engine in process does not do at all.
 
 use super::Store;
 use crate::error::Result;
@@ -25,5 +25,15 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Has the planner look again at tables that have tripled since it did; answers their names.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn analyze_what_has_grown(&self) -> Result<Vec<String>> {
+        let mut connection = self.connection().await?;
+        let result = sqlx::query_scalar("select analyze_what_has_grown()").fetch_all(connection.pg()).await;
+        connection.settle(result)
     }
 }

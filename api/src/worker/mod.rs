@@ -115,6 +115,25 @@ pub async fn count_words(service: Service, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// How often it is looked whether a table has grown so much that plans for it are to be made anew. In that time an import adds
+/// a few thousand contexts.
+const ANALYZE_EVERY: Duration = Duration::from_secs(2);
+
+/// Has plans made anew for tables that grow fast until `stop` turns true.
+pub async fn analyze(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        match service.analyze_what_has_grown().await {
+            Ok(tables) if tables.is_empty() => {}
+            Ok(tables) => tracing::debug!(?tables, "analyzed"),
+            Err(error) => tracing::warn!(%error, code = %error.code, "no table was analyzed; they will be"),
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(ANALYZE_EVERY) => {}
+        }
+    }
+}
+
 /// How often outdated rows are removed. They are invisible at once; this is about their space.
 const REMOVE_EVERY: Duration = Duration::from_secs(60);
 

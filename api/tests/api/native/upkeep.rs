@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::support::{App, Behaviour, StubProvider, USER, answer};
+use crate::support::{App, Behaviour, StubProvider, USER, answer, eventually};
 
 async fn quick() -> App {
     App::start_with(StubProvider::start(Behaviour::Work).provider()).await
@@ -183,4 +183,29 @@ async fn an_idempotency_key_is_free_again_after_a_day_removed_or_not() {
     let second = create().await;
     assert_ne!(second, first);
     assert_eq!(create().await, second);
+}
+
+/// Autovacuum comes once a minute, and the plans of a service that has just begun are made for empty tables.
+#[tokio::test]
+async fn a_table_that_grows_fast_is_analyzed_and_then_left_alone() {
+    let stub = StubProvider::start(Behaviour::Work);
+    let app = App::start_with(stub.provider()).await;
+    let line =
+        |number| json!({"user_id": USER, "context_type": "note", "content": {"n": number}}).to_string();
+    let lines: Vec<String> = (0..1_500).map(line).collect();
+    let import = app.request(Method::POST, "/v1/contexts/import").bearer_auth(&app.key);
+    let import = import.header("content-type", "application/x-ndjson").body(lines.join("\n"));
+    assert_eq!(answer(import).await.body["created"], 1_500);
+    let rows_known = async || -> f32 {
+        let mut superuser = app.database.superuser().await;
+        let sql = "select reltuples from pg_class where oid = 'contexts'::regclass";
+        sqlx::query_scalar(sql).fetch_one(&mut superuser).await.unwrap()
+    };
+    // A session counts what it wrote some seconds after it did.
+    eventually("an analysis", Duration::from_secs(30), async || {
+        app.service.analyze_what_has_grown().await.unwrap();
+        (rows_known().await >= 1_000.0).then_some(())
+    })
+    .await;
+    assert!(!app.service.analyze_what_has_grown().await.unwrap().contains(&"contexts".to_owned()));
 }
