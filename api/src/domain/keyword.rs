@@ -74,7 +74,7 @@ impl KeywordQuery {
                 }
                 continue;
             }
-            let word = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+            let word = word.trim_end_matches(is_punctuation);
             if word.is_empty() {
                 continue;
             }
@@ -89,10 +89,15 @@ impl KeywordQuery {
     }
 }
 
+/// What no word ends in. Not all that is neither letter nor digit: words of Tamil end in the sign that no vowel follows.
+fn is_punctuation(c: char) -> bool {
+    !c.is_alphanumeric() && (c < '\u{300}' || ('\u{2000}'..'\u{3040}').contains(&c))
+}
+
 /// Whether a word has more in it than letters and digits. Letters and hyphens alone are no name: English is full of them,
 /// and what is joined by hyphens is a term of its own anyway.
 fn is_identifier(word: &str) -> bool {
-    let is_special = |c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '’');
+    let is_special = |c: char| is_punctuation(c) && !matches!(c, '\'' | '’');
     word.contains(is_special) && !word.chars().all(|c| c.is_alphabetic() || matches!(c, '-' | '\'' | '’'))
 }
 
@@ -102,7 +107,7 @@ fn split_prefix(word: &str) -> Option<(&str, &str)> {
     let mut start = 0;
     let mut previous = None;
     for (at, c) in stem.char_indices() {
-        if !c.is_alphanumeric() && !matches!(c, '-' | '.') {
+        if is_punctuation(c) && !matches!(c, '-' | '.') {
             start = at + c.len_utf8();
         } else if c.is_ascii_digit() && previous == Some('-') {
             start = at;
@@ -145,6 +150,7 @@ mod tests {
             ("libfoo-de*", "", "libfoo-de"),
             ("utf-16*", "utf-", "16"),
             ("src/ke*", "src/", "ke"),
+            ("புத்தக*", "", "புத்தக"),
         ] {
             let query = parse(text);
             assert_eq!(
@@ -162,6 +168,12 @@ mod tests {
         assert_eq!(parse(names).identifiers, names.split(' ').collect::<Vec<_>>());
         assert_eq!(parse("high-performance don't naïve plain 1234 x86").identifiers.len(), 0);
         assert_eq!(parse("a_b a_b (a_b)").identifiers, ["a_b"]);
+    }
+
+    #[test]
+    fn signs_without_a_vowel_belong_to_their_word() {
+        let query = parse("(புத்தகம்), घर्। x…");
+        assert_eq!((query.words.as_str(), query.identifiers.len()), ("புத்தகம் घर्। x", 0));
     }
 
     #[test]
