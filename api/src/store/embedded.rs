@@ -14,7 +14,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::{ConnectOptions, Store, failure, migrations, pool};
+use super::{ConnectOptions, Store, failure, migrations, pool, stop_words};
 use crate::error::{Code, Error, Result};
 
 /// The engine, until it is stopped: by [`Engine::stop`], or by the end of the last [`Store`].
@@ -37,9 +37,6 @@ impl Engine {
 /// whole table, right for an empty one, would stay. All our statements have an index.
 const SESSION: &str = "set enable_seqscan = off";
 
-/// The engine comes without its dictionaries' stop words. PostgreSQL's are those of the Snowball project.
-const STOP_WORDS: &str = include_str!("english.stop");
-
 impl Store {
     /// Starts the engine on the data in `folder`, which is made when it is missing, and brings it to this version's
     /// schema. `options.url` and `options.connections_max` are not used.
@@ -61,9 +58,7 @@ impl Store {
 async fn start(folder: PathBuf) -> Result<PgliteServer> {
     let shown = folder.display().to_string();
     let started = tokio::task::spawn_blocking(move || {
-        let dictionaries = folder.join("tmp/pglite/share/postgresql/tsearch_data");
-        std::fs::create_dir_all(&dictionaries)?;
-        std::fs::write(dictionaries.join("english.stop"), STOP_WORDS)?;
+        stop_words::write(&folder.join("tmp/pglite/share/postgresql/tsearch_data"))?;
         // `fsync` stays off, as the engine has it: switched on, it cannot start, because its file system refuses to sync
         // a directory. A killed process loses nothing, the kernel has it all; a power cut may take the last seconds.
         PgliteServer::builder().path(&folder).extension(extensions::VECTOR).start()
