@@ -99,7 +99,7 @@ pub struct Ranked {
 }
 
 /// Continues a statement that has what is not counted yet (`pending`) and the query's parts (`part`). $1 is the tenant. A
-/// query is read in the eight languages that have the most chunks; of what begins as asked for, a thousand terms are counted.
+/// query is read in every language that has chunks or had some; of what begins as asked for, a thousand terms are counted.
 const KNOWN: &str = "
     , total as materialized (
         select t.language, t.chunks + coalesce(p.chunks, 0) as chunks, t.length + coalesce(p.length, 0) as length
@@ -114,7 +114,7 @@ const KNOWN: &str = "
     ), in_language as materialized (
         select p.kind, p.no, p.text, l.language, term_code($1, l.language) as code
         from part p
-        cross join (select t.language from total t order by t.chunks desc, t.language limit 8) l
+        cross join total l
     ), term as materialized (
         select p.kind, p.no, p.language, p.code, u.lexeme collate \"C\" as lexeme, u.positions
         from in_language p cross join terms_of($1, p.language, p.text) w cross join unnest(w.terms) u
