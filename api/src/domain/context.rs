@@ -8,7 +8,7 @@ use strum::{EnumString, IntoStaticStr};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::{ContextId, ContextType, Cursor, Filter, Limit, UserId};
+use super::{ContextId, ContextType, Cursor, Filter, Language, Limit, UserId};
 use crate::error::{Error, Result};
 
 /// Whether a context can be found by meaning yet. By words it can be found at once.
@@ -54,6 +54,7 @@ pub struct Context {
     /// Whether the caller gave it; otherwise it is extracted anew whenever `content` changes.
     #[serde(skip)]
     pub text_given: bool,
+    pub language: Language,
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When this version was written.

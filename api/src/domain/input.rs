@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    Context, ContextKey, ContextType, Expiry, JsonDocument, UserId, Validity, Vector,
+    Context, ContextKey, ContextType, Expiry, JsonDocument, Language, UserId, Validity, Vector,
     limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX},
     optional_whole,
 };
@@ -41,6 +41,8 @@ pub struct ContextInput {
     /// What search reads, at most 256 KiB. Left out: every string in `content`, in the order sent.
     #[schema(max_length = 262_144, pattern = r"^[^\x00]*$")]
     pub text: Option<String>,
+    /// The language of the text, for search by words. Left out: `en`.
+    pub language: Option<Language>,
     /// From when on it is not visible any more.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
@@ -76,6 +78,7 @@ pub struct NewContext {
     /// What search reads: the caller's `text`, or what [`JsonDocument::extract_text`] finds in `content`.
     pub text: String,
     pub text_given: bool,
+    pub language: Language,
     pub expiry: Expiry,
     pub validity: Validity,
     /// The caller's own; none when the service has to make it.
@@ -107,6 +110,7 @@ impl ContextInput {
             metadata: checked_metadata(self.metadata)?,
             text,
             text_given,
+            language: self.language.unwrap_or_default(),
             expiry: Expiry::new(self.expires_at, self.ttl_seconds, self.sliding_ttl_seconds)?,
             validity: Validity::new(self.valid_from, self.valid_to)?,
             embedding: self
@@ -142,6 +146,7 @@ impl NewContext {
             metadata: JsonDocument::parse(context.metadata)?,
             text: context.text,
             text_given: context.text_given,
+            language: context.language,
             expiry: match (present.sliding_ttl_seconds, present.expires_at) {
                 (Some(seconds), first) => Expiry::Sliding { seconds, first },
                 (None, Some(at)) => Expiry::At(at),
@@ -196,6 +201,7 @@ mod tests {
             content: raw(content),
             metadata: metadata.map(raw),
             text,
+            language: None,
             expires_at: None,
             ttl_seconds: None,
             sliding_ttl_seconds: None,

@@ -13,6 +13,7 @@ mod ids;
 mod input;
 mod json;
 mod keyword;
+mod language;
 mod life;
 pub mod limits;
 mod names;
@@ -43,6 +44,7 @@ pub use ids::{ContextId, DEFAULT_TENANT, OperationId, SpaceId, TenantId, UserId}
 pub use input::{ContextInput, NewContext};
 pub use json::JsonDocument;
 pub use keyword::{FULL_WEIGHT, KeywordQuery, idf, norm};
+pub use language::Language;
 pub use life::{Expiry, Validity, time_parameter};
 pub use names::{ContextKey, ContextType};
 pub use operation::{Operation, OperationKind, OperationStatus, OperationsRequest};

@@ -68,6 +68,7 @@ impl ContextPatch {
         if context.text_given {
             put("text", to_raw_value(&context.text))?;
         }
+        put("language", to_raw_value(&context.language))?;
         let sliding = context.sliding_ttl_seconds.filter(|_| !sets_ttl);
         if let Some(seconds) = sliding {
             put("sliding_ttl_seconds", to_raw_value(&seconds))?;

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    BatchResultKind, Context, ContextId, ContextInput, NewContext, OperationId, UserId, life::storable_time,
-    limits::IMPORT_VERSION_MAX, parse::from_json,
+    BatchResultKind, Context, ContextId, ContextInput, Language, NewContext, OperationId, UserId,
+    life::storable_time, limits::IMPORT_VERSION_MAX, parse::from_json,
 };
 use crate::error::{Error, Result};
 
@@ -27,6 +27,7 @@ pub struct ImportLine {
     text: Option<String>,
     /// False: `text` was extracted from `content`, not given.
     text_given: Option<bool>,
+    language: Option<Language>,
     /// Of a context that is new here: the version that it begins with.
     version: Option<i64>,
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -86,6 +87,7 @@ impl ImportLine {
             content: line.content,
             metadata: line.metadata,
             text: line.text,
+            language: line.language,
             expires_at: line.expires_at,
             ttl_seconds: line.ttl_seconds,
             sliding_ttl_seconds: line.sliding_ttl_seconds,
@@ -185,6 +187,7 @@ pub struct ExportLine<'a> {
     metadata: &'a RawValue,
     text: &'a str,
     text_given: bool,
+    language: Language,
     version: i64,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -213,6 +216,7 @@ impl<'a> ExportLine<'a> {
             metadata: &context.metadata,
             text: &context.text,
             text_given: context.text_given,
+            language: context.language,
             version: context.version,
             created_at: context.created_at,
             updated_at: context.updated_at,

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::{Store, Unit, filter, pool::Connection};
 use crate::{
     domain::{
-        Access, Context, ContextId, ContextKey, EmbeddingStatus, ListRequest, Selection, TenantId, UserId,
-        limits::ANSWER_BYTES_MAX,
+        Access, Context, ContextId, ContextKey, EmbeddingStatus, Language, ListRequest, Selection, TenantId,
+        UserId, limits::ANSWER_BYTES_MAX,
     },
     error::{Error, Result},
 };
@@ -24,8 +24,8 @@ use crate::{
 /// The columns of a [`Context`]. A macro, because `concat!` takes literals only and SQL is static text here.
 macro_rules! context_columns {
     () => {
-        "c.id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.text_given, c.created_at, \
-         c.updated_at, c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, c.version, \
+        "c.id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.text_given, c.language, \
+         c.created_at, c.updated_at, c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, c.version, \
          c.embedding_status, c.embedding_error, \
          coalesce(c.expires_at < now() + make_interval(secs => c.sliding_ttl_seconds * 0.9::float8), false) as extend"
     };
@@ -288,6 +288,7 @@ pub(super) async fn read_bounded<T: AsRef<Context>>(
 pub(super) fn from_row(row: &PgRow) -> Result<Context> {
     let status: &str = row.try_get("embedding_status").map_err(Error::internal)?;
     let embedding_status = EmbeddingStatus::parse(status)?;
+    let language = Language::parse(row.try_get("language").map_err(Error::internal)?)?;
     let read = || {
         Ok::<_, sqlx::Error>(Context {
             id: ContextId(row.try_get("id")?),
@@ -298,6 +299,7 @@ pub(super) fn from_row(row: &PgRow) -> Result<Context> {
             metadata: row.try_get::<Json<Box<RawValue>>, _>("metadata")?.0,
             text: row.try_get("text")?,
             text_given: row.try_get("text_given")?,
+            language,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
             expires_at: row.try_get("expires_at")?,

@@ -33,6 +33,7 @@ mod idempotency;
 mod imports;
 mod keys;
 mod keyword;
+mod languages;
 mod layering;
 mod life;
 mod limits;

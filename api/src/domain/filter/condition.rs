@@ -59,7 +59,9 @@ impl Operator {
         match kind {
             Kind::Text | Kind::Json => true,
             Kind::Uuid | Kind::Time | Kind::Integer => self != Self::Contains,
-            Kind::Status => matches!(self, Self::Eq | Self::Ne | Self::In | Self::Nin | Self::Not),
+            Kind::Status | Kind::Language => {
+                matches!(self, Self::Eq | Self::Ne | Self::In | Self::Nin | Self::Not)
+            }
         }
     }
 }
@@ -137,6 +139,7 @@ fn column_test(column: Column, question: &Question, raw: &RawValue, at: &str) ->
         }
         Kind::Text | Kind::Json => Filter::Text(column, typed_test(question, raw, at, operand::text)?),
         Kind::Status => Filter::Text(column, typed_test(question, raw, at, operand::status)?),
+        Kind::Language => Filter::Text(column, typed_test(question, raw, at, operand::language)?),
         Kind::Uuid => Filter::Uuid(column, typed_test(question, raw, at, operand::uuid)?),
         Kind::Time => Filter::Time(column, typed_test(question, raw, at, operand::time)?),
         Kind::Integer => Filter::Integer(column, typed_test(question, raw, at, operand::integer)?),

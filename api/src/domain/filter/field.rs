@@ -21,6 +21,7 @@ pub enum Column {
     ValidTo,
     Version,
     EmbeddingStatus,
+    Language,
 }
 
 /// What kind of value a field holds, which says what it can be compared with.
@@ -32,6 +33,8 @@ pub(super) enum Kind {
     Integer,
     /// One of a few words, without an order.
     Status,
+    /// A code, without an order.
+    Language,
     Json,
 }
 
@@ -49,6 +52,7 @@ impl Column {
             }
             Self::Version => Kind::Integer,
             Self::EmbeddingStatus => Kind::Status,
+            Self::Language => Kind::Language,
         }
     }
 }

@@ -10,7 +10,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
-    domain::{EmbeddingStatus, JsonDocument, whole_number},
+    domain::{EmbeddingStatus, JsonDocument, Language, whole_number},
     error::{Error, Result},
 };
 
@@ -131,4 +131,11 @@ pub(super) fn status(raw: &RawValue, at: &str) -> Result<String> {
     let expected = "must be one of \"pending\", \"ready\", \"failed\"";
     let text = string(raw, at, expected)?;
     if text.parse::<EmbeddingStatus>().is_ok() { Ok(text) } else { Err(Error::invalid(at, expected)) }
+}
+
+/// As it is stored: by the name of its configuration.
+pub(super) fn language(raw: &RawValue, at: &str) -> Result<String> {
+    serde_json::from_str::<Language>(raw.get()).map(|language| language.as_str().to_owned()).map_err(|_| {
+        Error::invalid(at, "must be the code of a language in a string, such as \"en\" or \"und\"")
+    })
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::Included;
-use crate::domain::{Context, ContextId, EmbeddingStatus, SpaceInfo, UserId};
+use crate::domain::{Context, ContextId, EmbeddingStatus, Language, SpaceInfo, UserId};
 
 /// How the semantic leg was run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, IntoStaticStr)]
@@ -69,6 +69,7 @@ pub struct HitContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, nullable = false)]
     pub text: Option<String>,
+    pub language: Language,
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When this version was written.
@@ -103,6 +104,7 @@ impl HitContext {
             content: include.content.then_some(context.content),
             metadata: include.metadata.then_some(context.metadata),
             text: include.text.then_some(context.text),
+            language: context.language,
             created_at: context.created_at,
             updated_at: context.updated_at,
             expires_at: context.expires_at,

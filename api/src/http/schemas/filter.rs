@@ -17,7 +17,7 @@ struct Kind {
     may_be_missing: bool,
 }
 
-fn kinds() -> [Kind; 6] {
+fn kinds() -> [Kind; 7] {
     let kind = |name, value: Value, contains| {
         let ordered = Some(value.clone());
         Kind { name, value, ordered, contains, may_be_missing: true }
@@ -32,6 +32,13 @@ fn kinds() -> [Kind; 6] {
         kind("Time", json!({"type": "string", "format": "date-time", "pattern": TIME}), None),
         kind("Integer", integer, None),
         Kind { name: "Status", value: status, ordered: None, contains: None, may_be_missing: false },
+        Kind {
+            name: "Language",
+            value: reference("Language"),
+            ordered: None,
+            contains: None,
+            may_be_missing: false,
+        },
         Kind {
             name: "Json",
             value: reference("Json"),
@@ -62,6 +69,7 @@ pub(super) fn add_to(schemas: &mut Value) {
             "created_at": of("Time"), "updated_at": of("Time"), "expires_at": of("Time"),
             "valid_from": of("Time"), "valid_to": of("Time"),
             "version": of("Integer"), "embedding_status": of("Status"),
+            "language": of("Language"),
         },
         "patternProperties": {path: of("Json")},
         "additionalProperties": false,
@@ -106,5 +114,5 @@ fn condition(kind: &Kind) -> Value {
 }
 
 fn nullable(value: &Value) -> Value {
-    if value.get("$ref").is_some() { value.clone() } else { json!({"anyOf": [value, {"type": "null"}]}) }
+    if *value == reference("Json") { value.clone() } else { json!({"anyOf": [value, {"type": "null"}]}) }
 }

@@ -20,8 +20,8 @@ use super::{
     tokens::Tokenizers,
 };
 use crate::domain::{
-    Budget, ContextId, DropReason, EmbeddingStatus, Hit, HitChunk, HitContext, PackFormat, PackRequest,
-    PackUnit, Quota, Tokenizer, UserId,
+    Budget, ContextId, DropReason, EmbeddingStatus, Hit, HitChunk, HitContext, Language, PackFormat,
+    PackRequest, PackUnit, Quota, Tokenizer, UserId,
 };
 
 const CASES: u32 = 1_000;
@@ -118,6 +118,7 @@ fn context(id: u128, text: String) -> HitContext {
         created_at: OffsetDateTime::UNIX_EPOCH,
         updated_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
+        language: Language::default(),
         sliding_ttl_seconds: None,
         valid_from: None,
         valid_to: None,

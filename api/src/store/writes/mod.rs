@@ -99,6 +99,7 @@ fn bind<'q>(
         .bind(column(rows, |row| row.new.metadata.as_str()))
         .bind(column(rows, |row| row.new.text.as_str()))
         .bind(column(rows, |row| row.new.text_given))
+        .bind(column(rows, |row| row.new.language.as_str()))
         .bind(column(rows, |row| expiry(row).at()))
         .bind(column(rows, |row| expiry(row).ttl_seconds().map(|seconds| seconds as f64)))
         .bind(column(rows, |row| expiry(row).sliding_seconds()))

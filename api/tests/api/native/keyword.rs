@@ -48,6 +48,10 @@ async fn whatever_is_written_the_words_are_counted_right() {
         };
         let own = ids.iter().rev().find(|(of, _)| *of == owner).map(|(_, id)| format!("/v1/contexts/{id}"));
         match (step % 10, own) {
+            (5, Some(path)) => {
+                let language = ["de", "en", "und"][step / 10 % 3];
+                drop(send(Method::PATCH, &path, json!({"language": language})).await)
+            }
             (6, Some(path)) => drop(send(Method::PATCH, &path, json!({"text": text})).await),
             (7, Some(path)) => drop(
                 send(Method::PATCH, &path, json!({"metadata": {"n": step}, "context_type": "memo"})).await,

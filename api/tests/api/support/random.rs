@@ -205,7 +205,8 @@ fn column_field(rows: &[Value], column: &'static str, others: &[Value]) -> Membe
     let equal = prop_oneof![3 => value.clone(), 1 => Just("null".to_owned())].boxed();
     let part = || select(vec![r#""""#, r#""a""#, r#""é""#, r#""%""#]).prop_map(str::to_owned).boxed();
     let contained = ["context_type", "key", "text"].contains(&column).then(part);
-    let condition = condition(equal, (column != "embedding_status").then_some(value), contained);
+    let condition =
+        condition(equal, (!["embedding_status", "language"].contains(&column)).then_some(value), contained);
     (Just(column.to_owned()), condition).boxed()
 }
 
@@ -226,6 +227,7 @@ pub fn filter(rows: &[Value]) -> BoxedStrategy<String> {
         2 => column_field(rows, "valid_to", &time),
         1 => column_field(rows, "version", &[json!(0), json!(i64::MAX)]),
         1 => column_field(rows, "embedding_status", &[json!("pending"), json!("failed")]),
+        1 => column_field(rows, "language", &[json!("de"), json!("und")]),
     ]
     .boxed();
     prop_oneof![1 => joined(&field, 0..1), 20 => joined(&field, 1..3)]
