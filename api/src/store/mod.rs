@@ -27,6 +27,7 @@ mod past_search;
 mod pool;
 mod search;
 mod spaces;
+#[cfg(feature = "embedded-postgres")]
 mod stop_words;
 mod tenants;
 mod tsquery;

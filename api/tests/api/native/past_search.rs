@@ -73,6 +73,33 @@ async fn a_past_text_goes_with_the_last_version_that_had_it() {
 }
 
 #[tokio::test]
+async fn a_text_in_another_language_is_another_text_with_the_same_embedding() {
+    let app = quick().await;
+    let id = app.note("alte Häuser").await.id();
+    app.embedded(&id).await;
+    for change in [
+        json!({"language": "de"}),
+        json!({"metadata": {"n": 1}}),
+        json!({"language": "en", "context_type": "memo"}),
+    ] {
+        patch(&app, &id, change).await;
+    }
+    let mut superuser = app.database.superuser().await;
+    assert_eq!(past_texts(&mut superuser).await, [1, 2]);
+    for present in [
+        "chunks where version = 4 and language = 'english' and context_type = 'memo'",
+        "chunk_embeddings where version = 4 and context_type = 'memo'",
+        "(select distinct embedding::text from (select embedding from chunk_embeddings
+                                                union all select embedding from past_chunk_embeddings) e) e",
+    ] {
+        assert_eq!(count(&mut superuser, present).await, 1, "{present}");
+    }
+    run(&mut superuser, "update context_versions set superseded_at = 'epoch' where version = 1").await;
+    assert_eq!(app.service.remove_outdated(&Retention::default()).await.unwrap().versions, 1);
+    assert_eq!(past_texts(&mut superuser).await, [2]);
+}
+
+#[tokio::test]
 async fn the_number_of_versions_bounds_past_texts_too() {
     let app = quick().await;
     let id = app.note("the first text").await.id();
