@@ -68,6 +68,13 @@ use self::embedded::Engine;
 #[cfg(not(feature = "embedded-postgres"))]
 enum Engine {}
 
+#[cfg(not(feature = "embedded-postgres"))]
+impl Engine {
+    fn stop(&self) -> std::future::Ready<()> {
+        match *self {}
+    }
+}
+
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {

@@ -305,7 +305,6 @@ impl Store {
     /// Closes the connections, and stops the engine if it runs in process. Statements under way end first.
     pub async fn close(&self) {
         self.pool.close();
-        #[cfg(feature = "embedded-postgres")]
         if let Some(engine) = &self.engine {
             engine.stop().await;
         }
