@@ -29,6 +29,10 @@
 //! | `AUDIT_LOG_DAYS` | `365` | that the audit log is kept |
 //! | `WORKER_INLINE` | `true` | whether `serve` also embeds |
 //! | `BOOTSTRAP_API_KEY` | | an admin key of the default tenant |
+//! | `REQUESTS_MAX` | `256` | requests that are worked on at once |
+//! | `RATE_LIMIT_API_KEY` | no limit | requests a second of one API key |
+//! | `RATE_LIMIT_TENANT` | no limit | requests a second of one tenant |
+//! | `RATE_LIMIT_BURST_SECONDS` | `10` | for how many seconds' worth of requests may come at once |
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
@@ -40,7 +44,12 @@
 mod provider;
 mod source;
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
@@ -49,7 +58,7 @@ pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
-    domain::{ApiKey, Retention},
+    domain::{ApiKey, Rate, RateLimits, Retention},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
@@ -83,6 +92,8 @@ pub struct Config {
     pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
+    pub requests_max: usize,
+    pub rate_limits: RateLimits,
     pub log: LogOptions,
 }
 
@@ -115,6 +126,8 @@ impl Config {
                     })
                 })
                 .transpose()?,
+            requests_max: source.parse_in("REQUESTS_MAX", 1..=100_000, 256)?,
+            rate_limits: rate_limits(source)?,
             log: log(source)?,
         })
     }
@@ -175,6 +188,18 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
         )?,
         audit_log: days("AUDIT_LOG_DAYS", Retention::AUDIT_LOG_DAYS_DEFAULT)?,
     })
+}
+
+fn rate_limits(source: &Source) -> Result<RateLimits, ConfigError> {
+    let burst_seconds: u32 = source.parse_in("RATE_LIMIT_BURST_SECONDS", 1..=3_600, 10)?;
+    let rate = |name| {
+        let per_second = source.parse_in(name, 0..=100_000_u32, 0)?;
+        Ok(NonZeroU32::new(per_second).map(|per_second| {
+            let burst = per_second.saturating_mul(NonZeroU32::MIN.saturating_add(burst_seconds - 1));
+            Rate { per_second, burst }
+        }))
+    };
+    Ok(RateLimits { api_key: rate("RATE_LIMIT_API_KEY")?, tenant: rate("RATE_LIMIT_TENANT")? })
 }
 
 fn cores(source: &Source, name: &str) -> Result<NonZeroUsize, ConfigError> {

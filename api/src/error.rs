@@ -72,6 +72,10 @@ pub enum Code {
     NoEmbeddingSpace,
     /// The embedding provider, without which this cannot be done, is away.
     EmbeddingProviderUnavailable,
+    /// The key, or its tenant, has sent more requests than it may.
+    RateLimited,
+    /// As many requests are worked on as can be.
+    Overloaded,
     /// The database cannot be reached.
     DatabaseUnavailable,
     /// Another write was in the way for too long.

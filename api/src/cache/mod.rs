@@ -1,6 +1,7 @@
 //! What may be forgotten at any moment. A tier in this process, and Redis behind it for all replicas; every failure of
 //! Redis is a miss, never an error. Imports `domain` and `error`.
 
+mod rate_limiter;
 mod remote;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -10,9 +11,9 @@ use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
 use self::remote::Remote;
-pub use self::remote::RemoteState;
+pub use self::{rate_limiter::RateLimiter, remote::RemoteState};
 use crate::{
-    domain::{SpaceInfo, Vector},
+    domain::{RateLimits, SpaceInfo, Vector},
     error::Result,
 };
 
@@ -81,6 +82,11 @@ impl Cache {
                 Ok(vector)
             })
             .await
+    }
+
+    /// One that counts where this cache is.
+    pub fn rate_limiter(&self, limits: RateLimits) -> RateLimiter {
+        RateLimiter::new(limits, self.remote.clone())
     }
 
     /// Whether Redis answers; none without Redis.

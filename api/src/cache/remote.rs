@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Mutex, time::Duration};
 
 use redis::{
-    Client, IntoConnectionInfo, RedisResult,
+    Client, FromRedisValue, IntoConnectionInfo, RedisResult, ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use secrecy::ExposeSecret;
@@ -69,6 +69,11 @@ impl Remote {
                 .await
         })
         .await;
+    }
+
+    pub(super) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
+        let mut connection = self.connection.clone();
+        self.guard(async move { script.invoke_async(&mut connection).await }).await
     }
 
     pub(super) async fn state(&self) -> RemoteState {

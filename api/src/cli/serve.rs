@@ -46,7 +46,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         }
     });
 
-    let state = State::new(service.clone());
+    let state = State::new(service.clone(), config.requests_max);
     let metrics_server = match config.metrics {
         Some(address) => {
             let listener = bind("METRICS_ADDR", address)?;

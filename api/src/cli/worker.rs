@@ -27,7 +27,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         let listener = std::net::TcpListener::bind(address).map_err(|error| {
             format!("cannot listen on {address}: {error}. Choose another address with METRICS_ADDR.")
         })?;
-        tokio::spawn(http::serve_metrics(listener, State::new(service.clone()), metrics)?);
+        tokio::spawn(http::serve_metrics(listener, State::new(service.clone(), 0), metrics)?);
     }
     let (stop, stopped) = watch::channel(false);
     start::spawn_loops(&service, config.retention, &stopped);

@@ -1,6 +1,6 @@
 //! Who is calling: the key of a request, looked up before anything else of it is read.
 
-use std::{future::Ready, marker::PhantomData, sync::Arc};
+use std::{future::Ready, marker::PhantomData, sync::Arc, time::Duration};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -10,6 +10,7 @@ use actix_web::{
     middleware::Next,
     web,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{State, problem::Problem, routed_path};
 use crate::{
@@ -32,16 +33,49 @@ pub(super) async fn authenticate<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
     if routed_path(&request).starts_with("/v1/") {
-        let found = find(&request).await;
+        let found = admit(&request).await;
         request.extensions_mut().insert(Authenticated(found));
     }
     next.call(request).await
 }
 
-async fn find(request: &ServiceRequest) -> Result<Principal> {
+/// Finds out who calls, counts the request against what they may send, and finds it a place among those that are worked on.
+async fn admit(request: &ServiceRequest) -> Result<Principal> {
     let state = request.app_data::<web::Data<State>>();
-    let keys = state.ok_or_else(|| Error::internal("the application has no state"))?.service.keys();
-    keys.authenticate(&bearer(request.headers())?).await
+    let state = state.ok_or_else(|| Error::internal("the application has no state"))?;
+    let principal = state.service.keys().authenticate(&bearer(request.headers())?).await?;
+    if let Some(allowance) = state.service.take_request(&principal).await {
+        request.extensions_mut().insert(allowance);
+        if let Some(wait) = allowance.wait {
+            let detail = "More requests came than this API key, or its tenant, may send.";
+            return Err(Error::new(Code::RateLimited, detail).with_retry_after(wait));
+        }
+    }
+    if !takes_its_time(request) {
+        let place = Arc::clone(&state.requests).try_acquire_owned().map_err(|_| {
+            metrics::counter!("requests_shed_total").increment(1);
+            Error::new(
+                Code::Overloaded,
+                "The service has as many requests as it can work on; this one was not begun.",
+            )
+            .with_retry_after(Duration::from_secs(1))
+        })?;
+        request.extensions_mut().insert(Place { _permit: place });
+    }
+    Ok(principal)
+}
+
+/// A place among the requests that are worked on: goes with the request.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What waits most of its time for the client, or for something to happen: a place would stand empty.
+fn takes_its_time(request: &ServiceRequest) -> bool {
+    let path = routed_path(request);
+    matches!(path, "/v1/contexts/import" | "/v1/contexts/export")
+        || path.ends_with("/events")
+        || request.query_string().contains("wait=")
 }
 
 /// The key of `Authorization: Bearer …`. RFC 9110: the scheme is case-insensitive.

@@ -26,7 +26,7 @@ use super::{
     routed_path,
 };
 use crate::{
-    domain::limits::REQUEST_DEADLINE,
+    domain::{Allowance, limits::REQUEST_DEADLINE},
     error::{Code, Error},
 };
 
@@ -35,6 +35,11 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 
 /// Even the longest import ends some time.
 const IMPORT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// What is left of the caller's limit, as in draft-ietf-httpapi-ratelimit-headers-07; the last one in seconds.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 /// Wraps the whole application.
 pub(super) async fn observe(
@@ -115,7 +120,15 @@ fn finish(mut response: ServiceResponse, id: &str) -> ServiceResponse {
         log(&problem.error, id);
         let rebuilt = problem.response(Some(id));
         let (request, _) = response.into_parts();
-        return ServiceResponse::new(request, rebuilt);
+        response = ServiceResponse::new(request, rebuilt);
+    }
+    let allowance = response.request().extensions().get::<Allowance>().copied();
+    if let Some(allowance) = allowance {
+        let seconds = allowance.reset.as_secs_f64().ceil() as u64;
+        let headers = response.headers_mut();
+        headers.insert(RATE_LIMIT, allowance.limit.into());
+        headers.insert(RATE_LIMIT_REMAINING, allowance.remaining.into());
+        headers.insert(RATE_LIMIT_RESET, seconds.into());
     }
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), value);
@@ -151,6 +164,8 @@ pub(super) async fn get_metrics(
     let pool = state.service.store().pool_status();
     metrics::gauge!("database_connections").set(pool.size as f64);
     metrics::gauge!("database_connections_idle").set(pool.available as f64);
+    let in_progress = state.requests_max - state.requests.available_permits();
+    metrics::gauge!("http_requests_in_progress").set(in_progress as f64);
     metrics::gauge!("database_connection_waiters").set(pool.waiting as f64);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(handle.render())
 }

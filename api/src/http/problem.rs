@@ -1,6 +1,6 @@
 //! Errors as problem details (RFC 9457): the one place where a code gets a status and a title.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -103,10 +103,13 @@ pub(super) enum Problems {
     /// The API key lacks the scope.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(#[to_schema] ProblemDetails),
+    /// The key or its tenant has sent more requests than it may; `Retry-After` says when to come back.
+    #[response(status = 429, content_type = "application/problem+json")]
+    RateLimited(#[to_schema] ProblemDetails),
     /// A defect of the service.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemDetails),
-    /// The database is away or too slow; `Retry-After` says when to come back.
+    /// The database is away or too slow, or there is too much to do; `Retry-After` says when to come back.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] ProblemDetails),
 }
@@ -188,8 +191,10 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::BodyTooLarge | Code::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::InvalidVector | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::NoEmbeddingSpace
         | Code::EmbeddingProviderUnavailable
+        | Code::Overloaded
         | Code::DatabaseUnavailable
         | Code::DatabaseBusy
         | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
@@ -229,6 +234,8 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::InvalidVector => "The vector is not usable",
         Code::NoEmbeddingSpace => "No embedding space yet",
         Code::EmbeddingProviderUnavailable => "The embedding provider is away",
+        Code::RateLimited => "Too many requests",
+        Code::Overloaded => "Too much at once",
         Code::DatabaseUnavailable => "The database is away",
         Code::DatabaseBusy => "Another write is in the way",
         Code::DeadlineExceeded => "Out of time",
@@ -252,10 +259,8 @@ impl Problem {
         let mut response = HttpResponse::build(status);
         response.content_type(PROBLEM_JSON);
         if let Some(after) = error.retry_after {
-            response.insert_header((
-                header::RETRY_AFTER,
-                after.max(Duration::from_secs(1)).as_secs().to_string(),
-            ));
+            // Who comes a moment too early is refused again.
+            response.insert_header((header::RETRY_AFTER, after.as_secs_f64().ceil().max(1.0).to_string()));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

@@ -49,7 +49,13 @@ pub use self::{
     tenants::Tenants,
     unit::Once,
 };
-use crate::{cache::Cache, domain::Space, embedding::Embedder, error::Result, store::Store};
+use crate::{
+    cache::{Cache, RateLimiter},
+    domain::{Allowance, Principal, RateLimits, Space},
+    embedding::Embedder,
+    error::Result,
+    store::Store,
+};
 
 /// How long a change of the spaces may go unnoticed.
 const SPACE_TTL: Duration = Duration::from_secs(1);
@@ -70,6 +76,7 @@ pub struct Service {
     embedded: Arc<Notify>,
     packing: Packing,
     reranking: Option<Arc<Reranking>>,
+    rate_limiter: Option<Arc<RateLimiter>>,
 }
 
 impl Service {
@@ -87,12 +94,24 @@ impl Service {
             next_drop: Arc::default(),
             embedded: Arc::default(),
             packing: Packing::new(),
+            rate_limiter: None,
             reranking: None,
         }
     }
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    #[must_use]
+    pub fn with_rate_limits(self, limits: RateLimits) -> Self {
+        let rate_limiter = Some(Arc::new(self.cache.rate_limiter(limits)));
+        Self { rate_limiter, ..self }
+    }
+
+    /// Counts a request against the caller's limits; none when there are none.
+    pub async fn take_request(&self, caller: &Principal) -> Option<Allowance> {
+        self.rate_limiter.as_ref()?.take(caller.access.tenant, caller.api_key).await
     }
 
     pub fn keys(&self) -> &Keys {

@@ -42,6 +42,7 @@ mod openapi;
 mod pack;
 mod past_search;
 mod process;
+mod rate_limits;
 mod rerank;
 mod search;
 mod search_ranking;

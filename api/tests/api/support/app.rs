@@ -5,7 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use actix_web::dev::ServerHandle;
 use context_api::{
     cache::{Cache, RedisOptions},
-    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, Scope, TenantId, TenantName, UserId},
+    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, RateLimits, Scope, TenantId, TenantName, UserId},
     embedding::{self, Provider, RerankOptions, Reranker},
     http::{self, ServerOptions, State},
     service::Service,
@@ -47,6 +47,30 @@ pub struct App {
     background: Vec<JoinHandle<()>>,
 }
 
+/// What an app may be made of.
+pub struct Setup {
+    pub database: Database,
+    pub providers: Vec<Provider>,
+    pub redis: Option<RedisOptions>,
+    pub reranker: Option<RerankOptions>,
+    pub rate_limits: RateLimits,
+    pub requests_max: usize,
+}
+
+impl Setup {
+    /// With the tests' Redis, if there is one, and nothing to embed with.
+    pub fn on(database: Database) -> Self {
+        Self {
+            database,
+            providers: Vec::new(),
+            redis: redis(),
+            reranker: None,
+            rate_limits: RateLimits::default(),
+            requests_max: 1_000,
+        }
+    }
+}
+
 fn redis() -> Option<RedisOptions> {
     std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None })
 }
@@ -76,7 +100,8 @@ impl App {
 
     /// With a reranker.
     pub async fn start_reranking(provider: Provider, reranker: RerankOptions) -> Self {
-        Self::start_assembled(Database::create().await, [provider], redis(), Some(reranker)).await
+        let setup = Setup::on(Database::create().await);
+        Self::start_as(Setup { providers: vec![provider], reranker: Some(reranker), ..setup }).await
     }
 
     pub async fn start_full(
@@ -84,21 +109,20 @@ impl App {
         providers: impl IntoIterator<Item = Provider>,
         redis: Option<RedisOptions>,
     ) -> Self {
-        Self::start_assembled(database, providers, redis, None).await
+        let providers = providers.into_iter().collect();
+        Self::start_as(Setup { providers, redis, ..Setup::on(database) }).await
     }
 
-    async fn start_assembled(
-        database: Database,
-        providers: impl IntoIterator<Item = Provider>,
-        redis: Option<RedisOptions>,
-        reranker: Option<RerankOptions>,
-    ) -> Self {
+    pub async fn start_as(setup: Setup) -> Self {
+        let Setup { database, providers, redis, reranker, rate_limits, requests_max } = setup;
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
         let connect = |provider: Provider| embedding::connect(&provider).expect("an embedder");
         let reranker = reranker.map(|options| Reranker::new(options).expect("a reranker"));
-        let service = Service::new(store, cache, providers.into_iter().map(connect)).with_reranker(reranker);
+        let service = Service::new(store, cache, providers.into_iter().map(connect))
+            .with_reranker(reranker)
+            .with_rate_limits(rate_limits);
         let (stop, stopped) = watch::channel(false);
         let watcher = service.clone();
         let background = vec![
@@ -109,7 +133,8 @@ impl App {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let options = ServerOptions { workers: 2, shutdown_grace: Duration::from_secs(1) };
-        let server = http::serve(listener, State::new(service.clone()), options).expect("a server");
+        let server =
+            http::serve(listener, State::new(service.clone(), requests_max), options).expect("a server");
         let handle = server.handle();
         tokio::spawn(server);
         let mut app =

@@ -9,7 +9,7 @@ pub mod random;
 mod server;
 
 pub use self::{
-    app::{Answer, App, answer},
+    app::{Answer, App, Setup, answer},
     database::{Database, Engine, options},
     process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},

@@ -1,0 +1,51 @@
+//! How many requests may come.
+
+use std::{num::NonZeroU32, time::Duration};
+
+/// A token bucket: so many requests a second in the long run, and so many at once after a rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: NonZeroU32,
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// Until one more request is due to a bucket that is empty.
+    pub fn interval(self) -> Duration {
+        Duration::from_secs(1) / self.per_second.get()
+    }
+}
+
+/// Whose requests are counted, each apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RateLimits {
+    pub api_key: Option<Rate>,
+    pub tenant: Option<Rate>,
+}
+
+/// What a request finds in the bucket that has the least: after it, if it may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// What the bucket holds when it is full.
+    pub limit: u32,
+    pub remaining: u32,
+    /// Until it is full again.
+    pub reset: Duration,
+    /// For a request that may not pass: until one may.
+    pub wait: Option<Duration>,
+}
+
+impl Allowance {
+    pub fn new(rate: Rate, remaining: u32, wait: Option<Duration>) -> Self {
+        let limit = rate.burst.get();
+        let remaining = remaining.min(limit);
+        Self { limit, remaining, reset: rate.interval() * (limit - remaining), wait }
+    }
+
+    /// The one that says more to the caller: who has to wait longer, then who has less left.
+    #[must_use]
+    pub fn tighter(self, other: Self) -> Self {
+        let first = (self.wait, u32::MAX - self.remaining) >= (other.wait, u32::MAX - other.remaining);
+        if first { self } else { other }
+    }
+}
