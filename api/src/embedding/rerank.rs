@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use reqwest::Client;
@@ -15,6 +16,9 @@ use crate::error::Result;
 
 /// Bytes of one text that are sent: more than such models read.
 const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// Of the time that a search has for all of it.
+const INFO_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How to reach a reranker.
 #[derive(Clone, Debug)]
@@ -56,40 +60,45 @@ impl Reranker {
         Ok(Self { client: wire::client()?, options, batch_texts_max: AtomicUsize::new(0) })
     }
 
-    /// One score per text, in order, from 0 to 1. Takes as many calls, one after the other, as the server wants.
+    /// One score per text, in order, from 0 to 1, added to `scores` as they come. Takes as many calls, one after the other, as
+    /// the server wants.
     ///
     /// # Errors
-    /// [`EmbedError`]: when one of the calls fails, there are no scores.
-    pub async fn rerank(&self, query: &str, texts: &[&str]) -> Result<Vec<f64>, EmbedError> {
+    /// [`EmbedError`]: one of the calls failed.
+    pub async fn rerank(&self, query: &str, texts: &[&str], scores: &mut Vec<f64>) -> Result<(), EmbedError> {
         let texts: Vec<&str> =
             texts.iter().map(|text| &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]).collect();
-        let mut scores = Vec::with_capacity(texts.len());
         for batch in texts.chunks(self.batch_texts_max().await) {
-            let body = RerankBody { query, texts: batch, truncate: true, raw_scores: false };
-            let request = self.client.post(format!("{}/rerank", self.options.url)).json(&body);
-            let ranks: Vec<Rank> =
-                wire::send(wire::authorize(request, self.options.api_key.as_ref())).await?;
-            scores.extend(in_order(&ranks, batch.len())?);
+            match self.call(query, batch).await {
+                Ok(ranks) => scores.extend(in_order(&ranks, batch.len())?),
+                Err(error) => {
+                    // It may have been started anew, and take fewer now.
+                    self.batch_texts_max.store(0, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
         }
-        Ok(scores)
+        Ok(())
     }
 
-    /// A batch that is larger than the server takes is always refused. Asked once; a server that does not tell takes the usual.
+    async fn call(&self, query: &str, texts: &[&str]) -> Result<Vec<Rank>, EmbedError> {
+        let body = RerankBody { query, texts, truncate: true, raw_scores: false };
+        let request = self.client.post(format!("{}/rerank", self.options.url)).json(&body);
+        wire::send(wire::authorize(request, self.options.api_key.as_ref())).await
+    }
+
+    /// A batch that is larger than the server takes is always refused. Asked once, and again after a failure; a server that does
+    /// not tell takes the usual.
     async fn batch_texts_max(&self) -> usize {
         let known = self.batch_texts_max.load(Ordering::Relaxed);
         if known > 0 {
             return known;
         }
-        let request = self.client.get(format!("{}/info", self.options.url)).timeout(wire::PROBE_DEADLINE);
+        let request = self.client.get(format!("{}/info", self.options.url)).timeout(INFO_DEADLINE);
         let info = wire::send::<Info>(wire::authorize(request, self.options.api_key.as_ref())).await;
-        match info {
-            Ok(info) => {
-                let texts = info.batch_texts_max();
-                self.batch_texts_max.store(texts, Ordering::Relaxed);
-                texts
-            }
-            Err(_) => super::tei::BATCH_TEXTS_MAX,
-        }
+        let texts = info.map_or(super::tei::BATCH_TEXTS_MAX, |info| info.batch_texts_max());
+        self.batch_texts_max.store(texts, Ordering::Relaxed);
+        texts
     }
 }
 

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Access, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, ContextId, SearchScope, SpaceId,
-        SpaceInfo, SpaceStatus,
+        Access, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, ContextId, Included, SearchScope,
+        SpaceId, SpaceInfo, SpaceStatus,
     },
     error::{Code, Error, Result},
     store::{ChunkHit, Found},
@@ -80,7 +80,7 @@ impl Service {
         let semantic = Semantic { space, vector: &vector, exact: false };
         let found = self.semantic_leg(access.tenant, &semantic, &scope, limit as usize).await?;
         let hits: Vec<&ChunkHit> = found.leg.hits.iter().collect();
-        let loaded = self.store.load_hits(access.tenant, &scope, &hits).await?;
+        let loaded = self.store.load_hits(access.tenant, &scope, Included::NOTHING, &hits).await?;
         let hit = |Found { context, chunk, place }: Found| ComparedHit {
             context_id: context.id,
             score: hits[place].score,

@@ -90,6 +90,27 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Of the most that each of these chunks could get for the words, how much it has got.
+    ///
+    /// # Errors
+    /// [`crate::error::Code::DatabaseUnavailable`].
+    pub(super) async fn keyword_shares(
+        &self,
+        tenant: TenantId,
+        words: &Words,
+        hits: &[&ChunkHit],
+        scores: impl Iterator<Item = f64>,
+    ) -> Result<Vec<f64>> {
+        let languages = if words.bound_depends_on_language() && !hits.is_empty() {
+            self.store.languages_of_hits(tenant, hits).await?
+        } else {
+            vec![None; hits.len()]
+        };
+        Ok(scores.zip(languages).map(|(score, language)| words.share(score, language.as_deref())).collect())
+    }
+}
+
 impl Search<'_> {
     async fn read_in_rounds(&mut self) -> Result<()> {
         let mut read = 0;
@@ -152,7 +173,8 @@ impl Search<'_> {
         if self.words.weighted.is_empty() {
             return Ok(());
         }
-        let candidates_max = WORK_MAX / (self.words.weighted.len() as i64 + 2);
+        let parts = self.words.weighted.len() + self.words.sequences.len();
+        let candidates_max = WORK_MAX / (parts as i64 + 2);
         let found = best_per_context(self.depth, async |chunks_max| {
             let ranking = self.words.ranking(candidates, scan, candidates_max, chunks_max);
             let ranked = self.service.store.keyword_ranked(self.tenant, &ranking, self.scope).await?;

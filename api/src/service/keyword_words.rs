@@ -1,6 +1,6 @@
 //! What a query by words comes down to: its words with their weights, rarest first, and what a text must have.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::{
     domain::{FULL_WEIGHT, idf, limits::SEARCHED_WORDS_MAX, norm},
@@ -23,50 +23,66 @@ pub(super) struct Words {
     /// The phrases, all of which a text must have.
     pub required: Option<Match>,
     pub norm: (f64, f64),
+    /// The most that any text in a language could get.
+    bounds: BTreeMap<String, f64>,
 }
 
 #[derive(Default)]
-struct Word {
+struct Word<'f> {
     chunks: i64,
     /// The same in each language.
     terms: Vec<Match>,
+    languages: BTreeSet<&'f str>,
 }
 
 impl Words {
     pub fn new(facts: &KeywordFacts) -> Self {
         let all_chunks = facts.chunks.max(1) as f64;
-        let mut words: BTreeMap<(Part, i64, i16), Word> = BTreeMap::new();
+        let mut words: BTreeMap<(Part, i64, i16), Word<'_>> = BTreeMap::new();
         let mut seen = HashSet::new();
         for term in facts.terms.iter().filter(|term| term.part != Part::Identifier) {
             let is_prefix = term.part == Part::Prefix;
             if seen.insert((term.lexeme.as_str(), is_prefix)) {
                 let place = term.positions.first().copied().unwrap_or_default();
-                let word = words.entry((term.part, term.part_no, place)).or_default();
+                let part = if term.part == Part::PrefixStem { Part::Prefix } else { term.part };
+                let word = words.entry((part, term.part_no, place)).or_default();
                 word.chunks += term.chunks;
+                word.languages.insert(&term.language);
                 let lexeme = term.lexeme.clone();
                 word.terms.push(if is_prefix { Match::Beginning(lexeme) } else { Match::Term(lexeme) });
             }
         }
-        let mut words: Vec<Word> = words.into_values().collect();
+        let mut words: Vec<Word<'_>> = words.into_values().collect();
         // A word that is nowhere is found nowhere: it comes last.
         words.sort_by_key(|word| (word.chunks == 0, word.chunks));
         words.truncate(SEARCHED_WORDS_MAX);
         words.sort_by_key(|word| word.chunks);
         let weight = |chunks: i64| idf(chunks as f64, all_chunks) * FULL_WEIGHT;
-        let sequences = sequences(facts, Part::Identifier).into_values().flatten();
+        let sequences: Vec<(&str, Weighted)> = sequences(facts, Part::Identifier)
+            .into_values()
+            .flatten()
+            .filter(|(_, terms)| terms.len() > 1)
+            .map(|(language, terms)| {
+                let words: f64 = terms.iter().map(|term| weight(term.chunks)).sum();
+                (language, Weighted { weight: IDENTIFIER_WEIGHT * words, matches: sequence(&terms) })
+            })
+            .collect();
+        let mut bounds: BTreeMap<String, f64> = BTreeMap::new();
+        let of_words = words
+            .iter()
+            .flat_map(|word| word.languages.iter().map(|language| (*language, weight(word.chunks))));
+        let of_sequences = sequences.iter().map(|(language, sequence)| (*language, sequence.weight));
+        for (language, weight) in of_words.chain(of_sequences) {
+            *bounds.entry(language.to_owned()).or_default() += weight;
+        }
         Self {
+            bounds,
             chunks: words.iter().map(|word| word.chunks).collect(),
             weighted: words
                 .into_iter()
                 .map(|word| Weighted { weight: weight(word.chunks), matches: Match::Any(word.terms) })
                 .collect(),
-            sequences: sequences
-                .filter(|terms| terms.len() > 1)
-                .map(|terms| Weighted {
-                    weight: IDENTIFIER_WEIGHT * terms.iter().map(|term| weight(term.chunks)).sum::<f64>(),
-                    matches: sequence(&terms),
-                })
-                .collect(),
+            sequences: sequences.into_iter().map(|(_, sequence)| sequence).collect(),
             required: all(sequences_of_phrases(facts)),
             norm: norm(facts.length as f64 / all_chunks),
         }
@@ -84,9 +100,19 @@ impl Words {
         Ranking { candidates, scan, candidates_max, words, sequences, norm: self.norm, chunks_max }
     }
 
-    /// The most that any chunk could get.
-    pub fn bound(&self) -> f64 {
-        self.weighted.iter().chain(&self.sequences).map(|part| part.weight).sum()
+    /// Whether the most that a chunk could get depends on its language.
+    pub fn bound_depends_on_language(&self) -> bool {
+        self.bounds.len() > 1
+    }
+
+    /// How much of the most that a chunk in this language could get a score is: from 0 to 1. Without a language, as if it were
+    /// in the one of which a text could get the most.
+    pub fn share(&self, score: f64, language: Option<&str>) -> f64 {
+        let bound = match language {
+            Some(language) => self.bounds.get(language).copied(),
+            None => self.bounds.values().copied().reduce(f64::max),
+        };
+        bound.filter(|bound| *bound > 0.0).map_or(0.0, |bound| score / bound)
     }
 
     /// Chunks that have some of the words, at most.
@@ -96,23 +122,27 @@ impl Words {
 }
 
 /// Each part of this kind, in each language that has words of it: its terms in their order.
-fn sequences(facts: &KeywordFacts, part: Part) -> BTreeMap<i64, Vec<Vec<&QueryTerm>>> {
+fn sequences(facts: &KeywordFacts, part: Part) -> BTreeMap<i64, Vec<(&str, Vec<&QueryTerm>)>> {
     let mut parts: BTreeMap<(i64, &str), Vec<&QueryTerm>> = BTreeMap::new();
     for term in facts.terms.iter().filter(|term| term.part == part) {
         parts.entry((term.part_no, &term.language)).or_default().push(term);
     }
-    let mut by_part: BTreeMap<i64, Vec<Vec<&QueryTerm>>> = BTreeMap::new();
-    for ((no, _), terms) in parts {
-        by_part.entry(no).or_default().push(terms);
+    let mut by_part: BTreeMap<i64, Vec<(&str, Vec<&QueryTerm>)>> = BTreeMap::new();
+    for ((no, language), terms) in parts {
+        by_part.entry(no).or_default().push((language, terms));
     }
     by_part
 }
 
-/// The same in any of its languages.
+/// The same in any of its languages. A phrase that is nothing but stop words in a language that texts are in asks for nothing.
 fn sequences_of_phrases(facts: &KeywordFacts) -> Vec<Match> {
-    let languages =
-        |terms: Vec<Vec<&QueryTerm>>| Match::Any(terms.iter().map(|terms| sequence(terms)).collect());
-    sequences(facts, Part::Phrase).into_values().map(languages).collect()
+    let asks_in_all = |read: &Vec<(&str, Vec<&QueryTerm>)>| {
+        facts.languages.iter().all(|language| read.iter().any(|(other, _)| other == language))
+    };
+    let in_any = |read: Vec<(&str, Vec<&QueryTerm>)>| {
+        Match::Any(read.iter().map(|(_, terms)| sequence(terms)).collect())
+    };
+    sequences(facts, Part::Phrase).into_values().filter(asks_in_all).map(in_any).collect()
 }
 
 fn all(mut parts: Vec<Match>) -> Option<Match> {
@@ -151,7 +181,7 @@ mod tests {
     }
 
     fn facts(terms: Vec<QueryTerm>) -> KeywordFacts {
-        KeywordFacts { terms, chunks: 1_000, length: 40_000, in_scope: None }
+        KeywordFacts { terms, chunks: 1_000, length: 40_000, ..KeywordFacts::default() }
     }
 
     fn texts(words: &[Weighted]) -> Vec<String> {
@@ -193,6 +223,32 @@ mod tests {
         let required = words.required.unwrap().to_string();
         assert_eq!(required, "((('enquick' <2> 'enfox' <2> 'enquick')) & (('ende')))");
         assert_eq!(words.weighted.len(), 5, "the words of a phrase count, too");
+    }
+
+    #[test]
+    fn a_score_is_held_against_what_a_text_in_its_language_could_get() {
+        let words = Words::new(&facts(vec![
+            term(Part::Words, 1, "enhouse", &[2], 10),
+            term(Part::Words, 1, "dethe", &[1], 0),
+            term(Part::Words, 1, "dehouse", &[2], 10),
+        ]));
+        assert!(words.bound_depends_on_language());
+        let house = words.weighted.iter().map(|word| word.weight).fold(f64::MAX, f64::min);
+        assert!((words.share(house, Some("en")) - 1.0).abs() < 1e-12);
+        assert!(words.share(house, Some("de")) < 0.6);
+        assert_eq!(words.share(house, Some("fr")).to_string(), "0");
+        assert_eq!(words.share(house, None).to_string(), words.share(house, Some("de")).to_string());
+    }
+
+    #[test]
+    fn a_phrase_of_stop_words_of_one_language_is_not_asked_of_any() {
+        let languages = vec!["en".to_owned(), "de".to_owned()];
+        let phrase = |lexemes: &[&str]| {
+            let terms = lexemes.iter().map(|lexeme| term(Part::Phrase, 1, lexeme, &[1], 9)).collect();
+            Words::new(&KeywordFacts { languages: languages.clone(), ..facts(terms) }).required
+        };
+        assert_eq!(phrase(&["dethe"]), None);
+        assert_eq!(phrase(&["enfox", "defox"]).unwrap().to_string(), "(('defox') | ('enfox'))");
     }
 
     #[test]

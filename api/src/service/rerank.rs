@@ -1,4 +1,4 @@
-//! Putting hits into the order that a reranker gives them. Without it, for whatever reason, they keep the one that they have.
+//! Asking a reranker how well texts answer a query, as long as it is worth being asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use super::{
     breaker::{Breaker, Pass},
 };
 use crate::{
-    domain::{Degraded, Hit, limits::RERANK_DEADLINE},
+    domain::{Degraded, limits::RERANK_DEADLINE},
     embedding::{EmbedError, Reranker},
 };
 
@@ -29,20 +29,8 @@ impl Service {
         self
     }
 
-    /// Gives the hits the reranker's scores and order. When it cannot be had, they stay as they are, and the answer says why.
-    pub(super) async fn rerank(&self, query: &str, hits: &mut [Hit]) -> Result<(), Degraded> {
-        let texts: Vec<&str> = hits.iter().map(|hit| hit.chunk.text.as_str()).collect();
-        let scores = self.rerank_texts(query, &texts).await?;
-        for (hit, score) in hits.iter_mut().zip(scores) {
-            hit.score = score;
-        }
-        // Of equal scores the one that stood first stays first.
-        hits.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Ok(())
-    }
-
-    /// One score per text, in order.
-    async fn rerank_texts(&self, query: &str, texts: &[&str]) -> Result<Vec<f64>, Degraded> {
+    /// One score per text, in order; all of them within the deadline, or none.
+    pub(super) async fn rerank_texts(&self, query: &str, texts: &[&str]) -> Result<Vec<f64>, Degraded> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
@@ -50,17 +38,22 @@ impl Service {
         if reranking.breaker.pass() == Pass::Refused {
             return Err(Degraded::RerankerUnavailable);
         }
-        let scores = tokio::time::timeout(RERANK_DEADLINE, reranking.reranker.rerank(query, texts))
+        let mut scores = Vec::with_capacity(texts.len());
+        let calls = reranking.reranker.rerank(query, texts, &mut scores);
+        let outcome = tokio::time::timeout(RERANK_DEADLINE, calls)
             .await
             .unwrap_or_else(|_| Err(EmbedError::transient("the hits were not reranked in time")));
-        match &scores {
-            // It is well, and takes other texts.
-            Ok(_) | Err(EmbedError::Permanent { .. }) => reranking.breaker.close(),
+        match &outcome {
+            Ok(()) | Err(EmbedError::Permanent { .. } | EmbedError::TooLong { .. }) => {
+                reranking.breaker.close()
+            }
+            // It is well, and was asked for more than it can do in the time.
+            Err(EmbedError::Transient { .. }) if !scores.is_empty() => reranking.breaker.close(),
             Err(error) => {
                 reranking.breaker.open(error.retry_after());
             }
         }
-        scores.map_err(|error| {
+        outcome.map(|()| scores).map_err(|error| {
             tracing::warn!(%error, "hits could not be reranked");
             Degraded::RerankerUnavailable
         })

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::{Store, Unit, filter, pool::Connection};
 use crate::{
     domain::{
-        Access, Context, ContextId, ContextKey, EmbeddingStatus, Language, ListRequest, Selection, TenantId,
-        UserId, limits::ANSWER_BYTES_MAX,
+        Access, Context, ContextId, ContextKey, EmbeddingStatus, Included, Language, ListRequest, Selection,
+        TenantId, UserId, limits::ANSWER_BYTES_MAX,
     },
     error::{Error, Result},
 };
@@ -24,13 +24,32 @@ use crate::{
 /// The columns of a [`Context`]. A macro, because `concat!` takes literals only and SQL is static text here.
 macro_rules! context_columns {
     () => {
-        "c.id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.text_given, c.language, \
-         c.created_at, c.updated_at, c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, c.version, \
+        concat!("c.content, c.metadata, c.text, ", $crate::store::contexts::small_context_columns!())
+    };
+}
+pub(super) use context_columns;
+
+/// Those of them that are never large.
+macro_rules! small_context_columns {
+    () => {
+        "c.id, c.user_id, c.context_type, c.key, c.text_given, c.language, c.created_at, c.updated_at, \
+         c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, c.version, \
          c.embedding_status, c.embedding_error, \
          coalesce(c.expires_at < now() + make_interval(secs => c.sliding_ttl_seconds * 0.9::float8), false) as extend"
     };
 }
-pub(super) use context_columns;
+pub(super) use small_context_columns;
+
+/// Those of them that may be large; what is not included is empty.
+pub(super) fn large_columns(include: Included) -> String {
+    let column = |is_included, name, empty| if is_included { name } else { empty };
+    [
+        column(include.content, "c.content", "'null'::jsonb as content"),
+        column(include.metadata, "c.metadata", "'{}'::jsonb as metadata"),
+        column(include.text, "c.text", "'' as text"),
+    ]
+    .join(", ")
+}
 
 /// The condition under which a context exists for its readers.
 macro_rules! visible {

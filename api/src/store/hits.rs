@@ -5,13 +5,13 @@ use uuid::Uuid;
 
 use super::{
     Store,
-    contexts::{Bounded, context_columns, from_row, read_bounded, visible},
+    contexts::{Bounded, from_row, large_columns, read_bounded, small_context_columns, visible},
     filter,
     past_search::Then,
     search::{ChunkHit, Distance, push_columns, push_embeddings},
 };
 use crate::{
-    domain::{Context, HitChunk, SearchScope, SpaceInfo, TenantId, Vector},
+    domain::{Context, HitChunk, Included, SearchScope, SpaceInfo, TenantId, Vector},
     error::{Error, Result},
 };
 
@@ -31,8 +31,8 @@ impl AsRef<Context> for Found {
 }
 
 impl Store {
-    /// Reads the contexts of `hits` and their chunks, in their order. What was changed or has left the scope since it was
-    /// found is left out.
+    /// Reads the contexts of `hits`, as much of them as is included, and their chunks, in their order. What was changed or has
+    /// left the scope since it was found is left out.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -40,14 +40,16 @@ impl Store {
         &self,
         tenant: TenantId,
         scope: &SearchScope,
+        include: Included,
         hits: &[&ChunkHit],
     ) -> Result<Bounded<Found>> {
         if let Some(then) = Then::of(tenant, scope) {
-            return self.load_hits_as_of(&then, hits).await;
+            return self.load_hits_as_of(&then, include, hits).await;
         }
-        let mut query = QueryBuilder::new(concat!(
-            "select ",
-            context_columns!(),
+        let mut query = QueryBuilder::new("select ");
+        query.push(large_columns(include)).push(concat!(
+            ", ",
+            small_context_columns!(),
             ", w.place - 1 as place, t.chunk_no, t.text as chunk_text from "
         ));
         push_wanted(&mut query, hits);
@@ -88,6 +90,31 @@ impl Store {
         let mut query = QueryBuilder::new("select extract(epoch from now() - c.updated_at)::float8 from ");
         push_wanted(&mut query, hits);
         query.push(" left join contexts c on c.id = w.context_id and c.tenant_id = ").push_bind(tenant.0);
+        query.push(" order by w.place");
+        let mut connection = self.tenant(tenant).await?;
+        let result = query.build_query_scalar().fetch_all(connection.pg()).await;
+        connection.settle(result)
+    }
+
+    /// The language of each chunk, in the order of `hits`; none for one that is gone.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn languages_of_hits(
+        &self,
+        tenant: TenantId,
+        hits: &[&ChunkHit],
+    ) -> Result<Vec<Option<String>>> {
+        let mut query =
+            QueryBuilder::new("select coalesce((select k.language from chunks k where k.tenant_id = ");
+        query.push_bind(tenant.0).push(
+            " and k.context_id = w.context_id and k.version = w.version and k.chunk_no = w.chunk_no),
+             (select v.language from context_versions v where v.tenant_id = ",
+        );
+        query
+            .push_bind(tenant.0)
+            .push(" and v.context_id = w.context_id and v.text_version = w.version limit 1)) from ");
+        push_wanted(&mut query, hits);
         query.push(" order by w.place");
         let mut connection = self.tenant(tenant).await?;
         let result = query.build_query_scalar().fetch_all(connection.pg()).await;

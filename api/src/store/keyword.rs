@@ -27,6 +27,8 @@ pub enum Part {
     Identifier,
     Phrase,
     Prefix,
+    /// The stem of what a term shall begin with, where it is shorter.
+    PrefixStem,
 }
 
 /// A term of the query, in one of the tenant's languages.
@@ -55,6 +57,8 @@ pub struct KeywordFacts {
     pub chunks: i64,
     /// Of these chunks together, in words.
     pub length: i64,
+    /// Those that the tenant has chunks in.
+    pub languages: Vec<String>,
     /// Chunks within the scope, counted up to [`SCOPE_CHUNKS_MAX`] + 1; none when that is the whole tenant.
     pub in_scope: Option<i64>,
 }
@@ -118,26 +122,33 @@ const KNOWN: &str = "
     ), term as materialized (
         select p.kind, p.no, p.language, p.code, u.lexeme collate \"C\" as lexeme, u.positions
         from in_language p cross join terms_of($1, p.language, p.text) w cross join unnest(w.terms) u
-        where p.kind <> 3
+        where p.kind <> 3 and u.positions[1] <= 256
+    ), start as materialized (
+        select p.no, p.language, p.code, p.text, left(p.code || lower(searchable(p.text)), 400) collate \"C\" as start
+        from in_language p where p.kind = 3
     ), known as (
         select t.kind, t.no, t.language, t.code, t.lexeme, t.positions,
                coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = t.lexeme), 0)
                + coalesce(u.chunks, 0) as chunks
         from term t left join uncounted u on u.lexeme = t.lexeme
         union all
-        select p.kind, p.no, p.language, p.code, b.start, '{1}',
+        select 3::smallint, b.no, b.language, b.code, b.start, '{1}',
                coalesce((select sum(s.chunks)
                          from (select l.chunks from lexemes l
                                where l.tenant_id = $1 and l.lexeme >= b.start and l.lexeme < b.start || chr(1114111)
                                limit 1000) s), 0)
                + coalesce((select sum(u.chunks) from uncounted u
                            where u.lexeme >= b.start and u.lexeme < b.start || chr(1114111)), 0)
-        from in_language p
-        cross join lateral (select (p.code || lower(searchable(p.text))) collate \"C\" as start) b
-        where p.kind = 3
+        from start b
+        union all
+        select 4::smallint, b.no, b.language, b.code, u.lexeme, '{1}',
+               coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = u.lexeme), 0)
+        from start b cross join terms_of($1, b.language, b.text) w cross join unnest(w.terms) u
+        where not starts_with(u.lexeme, b.start)
     )
     select k.kind, k.no, k.language, k.lexeme, substr(k.lexeme, length(k.code) + 1) as word, k.positions,
            greatest(k.chunks, 0)::bigint as chunks,
+           (select coalesce(array_agg(t.language), '{}') from total t where t.chunks > 0) as languages,
            (select greatest(sum(t.chunks), 0)::bigint from total t) as all_chunks,
            (select greatest(sum(t.length), 0)::bigint from total t) as all_length";
 
@@ -343,12 +354,16 @@ fn facts_from_rows(rows: &[PgRow]) -> sqlx::Result<KeywordFacts> {
         facts.chunks = row.try_get("all_chunks")?;
         facts.length = row.try_get("all_length")?;
         facts.in_scope = row.try_get("in_scope")?;
+        if facts.languages.is_empty() {
+            facts.languages = row.try_get("languages")?;
+        }
         facts.terms.push(QueryTerm {
             part: match row.try_get::<i16, _>("kind")? {
                 0 => Part::Words,
                 1 => Part::Identifier,
                 2 => Part::Phrase,
-                _ => Part::Prefix,
+                3 => Part::Prefix,
+                _ => Part::PrefixStem,
             },
             part_no: row.try_get("no")?,
             language: row.try_get("language")?,

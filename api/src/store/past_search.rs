@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use super::{
     Store,
-    contexts::{Bounded, context_columns, read_bounded},
+    contexts::{Bounded, large_columns, read_bounded, small_context_columns},
     filter,
     hits::{Found, found_from_row, push_wanted},
     search::{
         BEST_FIRST, ChunkHit, Compared, Distance, ExactCap, Nearby, compared_from_rows, hit_from_row,
         push_embeddings, push_owner, push_validity, push_view,
     },
-    versions::{push_as_of, version_columns},
+    versions::{push_as_of, small_version_columns},
 };
 use crate::{
-    domain::{SearchScope, SpaceInfo, TenantId, Vector},
+    domain::{Included, SearchScope, SpaceInfo, TenantId, Vector},
     error::{Error, Result},
 };
 
@@ -222,6 +222,7 @@ impl Store {
     pub(super) async fn load_hits_as_of(
         &self,
         then: &Then<'_>,
+        include: Included,
         hits: &[&ChunkHit],
     ) -> Result<Bounded<Found>> {
         let mut query = QueryBuilder::new(
@@ -229,11 +230,10 @@ impl Store {
         );
         push_wanted(&mut query, hits);
         query.push(" join (");
-        let columns = [
-            concat!(context_columns!(), ", c.text_version"),
-            concat!(version_columns!(), ", c.text_version"),
-        ];
-        then.push_both(&mut query, columns, |query, side| push_of(query, side, hits));
+        let large = large_columns(include);
+        let [present, past] = [small_context_columns!(), small_version_columns!()]
+            .map(|small| format!("{large}, {small}, c.text_version"));
+        then.push_both(&mut query, [&present, &past], |query, side| push_of(query, side, hits));
         query.push(") c on c.id = w.context_id and c.text_version = w.version");
         for (name, table) in [("t", "chunks"), ("p", "past_chunks")] {
             query.push(format!(" left join {table} {name} on {name}.context_id = w.context_id"));

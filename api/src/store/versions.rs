@@ -19,12 +19,19 @@ use crate::{
 /// The columns of a [`Context`], of a version that was superseded.
 macro_rules! version_columns {
     () => {
-        "c.context_id as id, c.user_id, c.context_type, c.key, c.content, c.metadata, c.text, c.text_given, c.language, \
-         c.created_at, c.updated_at, c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, \
-         c.version, 'ready' as embedding_status, null as embedding_error, false as extend"
+        concat!("c.content, c.metadata, c.text, ", $crate::store::versions::small_version_columns!())
     };
 }
-pub(super) use version_columns;
+
+/// Those of them that are never large.
+macro_rules! small_version_columns {
+    () => {
+        "c.context_id as id, c.user_id, c.context_type, c.key, c.text_given, c.language, c.created_at, c.updated_at, \
+         c.expires_at, c.sliding_ttl_seconds, c.valid_from, c.valid_to, c.is_active, c.version, \
+         'ready' as embedding_status, null as embedding_error, false as extend"
+    };
+}
+pub(super) use small_version_columns;
 
 /// A version as it can be restored.
 #[derive(Debug)]

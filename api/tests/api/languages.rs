@@ -362,3 +362,35 @@ async fn an_export_brings_the_language_along() {
     assert_eq!(import(&target, "", None, replaced).await.body["updated"], 1);
     assert_eq!(keys(&target, "Haus").await, Vec::<String>::new());
 }
+
+/// Words of one language that are stop words in the other are nothing that a text of the other could have.
+#[tokio::test]
+async fn a_second_language_changes_no_score_of_the_first_and_no_phrase() {
+    let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    let text = "the price of the blue house";
+    for (key, text) in [("house", text), ("frog", "the frog"), ("boat", "a boat")] {
+        app.embedded(write(&app, key, text, "en").await["id"].as_str().unwrap()).await;
+    }
+    let found = async || {
+        let whole = app.search(json!({"query": "what is the price of the blue house"})).await.body;
+        let phrase = app.search(json!({"query": r#""the" frog"#, "mode": "keyword"})).await.body;
+        let texts = phrase["data"].as_array().unwrap().iter().map(|hit| hit["context"]["key"].clone());
+        (whole["data"][0]["score"].as_f64().unwrap(), texts.collect::<Vec<_>>())
+    };
+    let (alone, by_phrase) = found().await;
+    assert_eq!(by_phrase, ["frog"]);
+    app.embedded(write(&app, "haus", "ein blaues Haus am See", "de").await["id"].as_str().unwrap()).await;
+    let (beside, by_phrase) = found().await;
+    assert!((beside - alone).abs() < 0.1, "{alone} alone, {beside} beside a German text");
+    assert_eq!(by_phrase, ["frog"]);
+}
+
+#[tokio::test]
+async fn a_beginning_that_is_longer_than_the_stem_finds_the_word() {
+    let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    write(&app, "a", "two computers", "en").await;
+    write(&app, "b", "neue Häuser", "de").await;
+    for (query, expected) in [("comput*", "a"), ("computer*", "a"), ("computers*", "a"), ("häuser*", "b")] {
+        assert_eq!(keys(&app, query).await, [expected], "{query}");
+    }
+}

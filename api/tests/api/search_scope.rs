@@ -126,3 +126,25 @@ async fn a_change_of_metadata_counts_in_the_very_next_search() {
         assert_eq!((hits(step).await, hits(step - 1).await), (1, 0));
     }
 }
+
+#[tokio::test]
+async fn what_is_not_asked_for_makes_no_answer_shorter() {
+    let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    let large = "x".repeat(900_000);
+    for n in 0..12 {
+        app.created(json!({"content": large, "text": format!("heron {n}")})).await;
+    }
+    let search = json!({"query": "heron", "mode": "keyword", "limit": 12});
+    let whole = app.search(search.clone()).await.body;
+    assert_eq!(whole["complete"], false, "more than an answer holds");
+    assert!(whole["data"].as_array().unwrap().len() < 12);
+    let with = |member: &str, value: Value| {
+        let mut body = search.clone();
+        body[member] = value;
+        body
+    };
+    let slim = app.search(with("include", json!([]))).await.body;
+    assert_eq!((slim["data"].as_array().unwrap().len(), &slim["complete"]), (12, &json!(true)));
+    let pack = app.post("/v1/contexts/pack", with("budget", json!({"max_tokens": 2_000}))).await.body;
+    assert_eq!((pack["citations"].as_array().unwrap().len(), &pack["complete"]), (12, &json!(true)));
+}

@@ -22,7 +22,7 @@ use super::{ContextType, Filter, UserId, Vector};
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Mode {
-    /// Both legs, fused by reciprocal rank.
+    /// Both legs, fused as `fusion` says.
     #[default]
     Hybrid,
     /// Nearest embeddings.
@@ -123,6 +123,7 @@ pub struct Included {
 
 impl Included {
     pub const ALL: Self = Self { content: true, metadata: true, text: true };
+    pub const NOTHING: Self = Self { content: false, metadata: false, text: false };
 }
 
 /// A search.

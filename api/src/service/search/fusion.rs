@@ -18,19 +18,19 @@ pub(super) struct Candidate {
 pub(super) struct BothLegs {
     pub semantic: Vec<ChunkHit>,
     pub keyword: Vec<ChunkHit>,
-    /// The most that any text could get for the words of the query; 0 when it has none.
-    pub keyword_bound: f64,
+    /// Of the chunks of `keyword`: how much each has of the most that a text could get for the words of the query.
+    pub shares: Vec<f64>,
     /// Of the chunks of `keyword`; none for one that is not embedded yet.
     pub cosines: Vec<Option<f64>>,
-    /// Of the chunks of `semantic`.
-    pub keyword_scores: Vec<f64>,
+    /// Of the chunks of `semantic`, as `shares`.
+    pub shares_of_semantic: Vec<f64>,
 }
 
 impl BothLegs {
     /// Of a search without a semantic leg.
-    pub fn by_words(keyword: Vec<ChunkHit>, keyword_bound: f64) -> Self {
+    pub fn by_words(keyword: Vec<ChunkHit>, shares: Vec<f64>) -> Self {
         let cosines = vec![None; keyword.len()];
-        Self { semantic: Vec::new(), keyword, keyword_bound, cosines, keyword_scores: Vec::new() }
+        Self { semantic: Vec::new(), keyword, shares, cosines, shares_of_semantic: Vec::new() }
     }
 }
 
@@ -48,26 +48,28 @@ pub(super) fn in_order(
 }
 
 /// Fuses by the scores themselves: the weighted mean of the cosine and of the share that the keyword score has of the most that
-/// any text could get for the query. Both depend on nothing but the query and the text, so a score does not change with what else
-/// is found. What only one leg found has been given its score in the other (`cosines`, `keyword_scores`, in the order of
-/// `keyword` and `semantic`). Why not by rank: `docs/adr/0017-fusion-by-scores.md`.
+/// a text could get for the query. Both depend on nothing but the query and the chunk, so the score of a context with one chunk
+/// does not change with what else is found. What only one leg found has been given its score in the other (`cosines`,
+/// `shares_of_semantic`). Why not by rank: `docs/adr/0017-fusion-by-scores.md`.
 pub(super) fn fuse_by_score(legs: BothLegs, weights: Weights) -> Vec<Candidate> {
-    let BothLegs { semantic, keyword, keyword_bound, cosines, keyword_scores } = legs;
-    let whole = weights.semantic + weights.keyword;
-    let share =
-        |score: f64| if keyword_bound > 0.0 { weights.keyword * score / keyword_bound / whole } else { 0.0 };
-    let by_words = in_order(keyword, |explanation| &mut explanation.keyword).into_iter().zip(cosines);
-    let by_words = by_words.map(|(candidate, cosine)| {
-        let part = share(candidate.hit.score);
-        (candidate, part, weights.semantic * cosine.unwrap_or(0.0) / whole)
-    });
-    let by_meaning =
-        in_order(semantic, |explanation| &mut explanation.semantic).into_iter().zip(keyword_scores);
-    let by_meaning = by_meaning.map(|(candidate, score)| {
-        let part = weights.semantic * candidate.hit.score / whole;
-        (candidate, part, share(score))
+    let BothLegs { semantic, keyword, shares, cosines, shares_of_semantic } = legs;
+    let Weights { semantic: by_cosine, keyword: by_share } = normalized(weights);
+    let keyword = in_order(keyword, |explanation| &mut explanation.keyword).into_iter();
+    let by_words = keyword
+        .zip(shares.into_iter().zip(cosines))
+        .map(|(candidate, (share, cosine))| (candidate, by_share * share, by_cosine * cosine.unwrap_or(0.0)));
+    let semantic = in_order(semantic, |explanation| &mut explanation.semantic).into_iter();
+    let by_meaning = semantic.zip(shares_of_semantic).map(|(candidate, share)| {
+        let part = by_cosine * candidate.hit.score;
+        (candidate, part, by_share * share)
     });
     merge(by_words.collect(), by_meaning.collect())
+}
+
+/// With a sum of 1.
+fn normalized(weights: Weights) -> Weights {
+    let whole = weights.semantic + weights.keyword;
+    Weights { semantic: weights.semantic / whole, keyword: weights.keyword / whole }
 }
 
 /// Reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): the legs' scores do not count, only the order of their hits.
@@ -77,9 +79,9 @@ pub(super) fn fuse_by_rank(
     keyword: Vec<ChunkHit>,
     weights: Weights,
 ) -> Vec<Candidate> {
-    let best = (weights.semantic + weights.keyword) * rrf_score(1);
+    let weights = normalized(weights);
     let ranked = |candidates: Vec<Candidate>, weight: f64| {
-        let part = |(index, candidate)| (candidate, weight * rrf_score(index + 1) / best, 0.0);
+        let part = |(index, candidate)| (candidate, weight * rrf_score(index + 1) / rrf_score(1), 0.0);
         candidates.into_iter().enumerate().map(part).collect()
     };
     merge(
@@ -159,6 +161,9 @@ mod tests {
         let first_in_both =
             fuse_by_rank(hits(&[(1, 0.1)]), hits(&[(1, 0.1)]), Weights { semantic: 3.0, keyword: 0.5 });
         assert!((first_in_both[0].hit.score - 1.0).abs() < 1e-12);
+        let hardly = Weights { semantic: 1e-323, keyword: 0.0 };
+        let by_meaning = fuse_by_rank(hits(&[(1, 0.1)]), Vec::new(), hardly);
+        assert!((by_meaning[0].hit.score - 1.0).abs() < 1e-12);
     }
 
     #[test]
@@ -174,9 +179,9 @@ mod tests {
         let legs = BothLegs {
             semantic: hits(&[(1, 0.9), (2, 0.5)]),
             keyword: hits(&[(9, 8.0), (2, 5.0)]),
-            keyword_bound: 10.0,
+            shares: vec![0.8, 0.5],
             cosines: vec![Some(0.3), Some(0.5)],
-            keyword_scores: vec![1.0, 5.0],
+            shares_of_semantic: vec![0.1, 0.5],
         };
         let fused = fuse_by_score(legs, EQUAL);
         // 9: (0.3 + 0.8) / 2; 1: (0.9 + 0.1) / 2, 2: (0.5 + 0.5) / 2, which has the words.
@@ -187,7 +192,7 @@ mod tests {
 
     #[test]
     fn by_score_what_is_not_embedded_yet_counts_by_its_words() {
-        let legs = BothLegs::by_words(hits(&[(1, 4.0)]), 8.0);
+        let legs = BothLegs::by_words(hits(&[(1, 4.0)]), vec![0.5]);
         let fused = fuse_by_score(legs, Weights { semantic: 1.0, keyword: 3.0 });
         assert!((fused[0].hit.score - 0.375).abs() < 1e-12);
     }
@@ -197,9 +202,9 @@ mod tests {
         let legs = BothLegs {
             semantic: hits(&[(1, 0.8)]),
             keyword: Vec::new(),
-            keyword_bound: 0.0,
+            shares: Vec::new(),
             cosines: Vec::new(),
-            keyword_scores: vec![0.0],
+            shares_of_semantic: vec![0.0],
         };
         assert_eq!(ids(&fuse_by_score(legs, EQUAL)), [1]);
     }

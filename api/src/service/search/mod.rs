@@ -16,8 +16,8 @@ use self::{
 use super::{Service, keyword::KeywordLeg};
 use crate::{
     domain::{
-        Access, Degraded, Fusion, Hit, HitContext, KeywordQuery, Mode, Plan, Ranking, SearchQuery,
-        SearchRequest, SearchResponse, SearchTimings, SpaceInfo, TenantId, Vector, Weights,
+        Access, Degraded, Fusion, Hit, HitContext, Included, KeywordQuery, Mode, Plan, Ranking, SearchQuery,
+        SearchRequest, SearchResponse, SearchScope, SearchTimings, SpaceInfo, TenantId, Vector, Weights,
         limits::RERANK_DEPTH_MIN,
     },
     error::Result,
@@ -60,17 +60,17 @@ impl Service {
             && legs.keyword.as_ref().is_none_or(|keyword| keyword.leg.complete);
         let mut degraded = legs.degraded.clone();
         let space = legs.semantic.as_ref().map(|(_, query)| query.space.clone());
-        let ranked = self.rank(access.tenant, request, legs).await?;
+        let mut ranked = self.rank(access.tenant, request, legs).await?;
         timings.rank_ms = milliseconds(ranking);
-        let loading = Instant::now();
-        let (mut data, cut) = self.load(access, request, ranked).await?;
-        timings.load_ms = milliseconds(loading);
         if let (true, SearchQuery::Text(text)) = (request.rerank, &request.query) {
             let reranking = Instant::now();
-            degraded.extend(self.rerank(text, &mut data).await.err());
-            data.truncate(answered.limit as usize);
+            degraded.extend(self.rerank(access.tenant, &request.scope, text, &mut ranked).await?);
+            ranked.truncate(answered.limit as usize);
             timings.rerank_ms = milliseconds(reranking);
         }
+        let loading = Instant::now();
+        let (data, cut) = self.load(access, request, ranked).await?;
+        timings.load_ms = milliseconds(loading);
         complete &= !cut;
         record(request.mode, plan, &degraded);
         Ok(SearchResponse {
@@ -197,21 +197,60 @@ impl Service {
                     ),
                     self.keyword_scores(tenant, &keyword.words, &request.scope, &found_by_meaning),
                 )?;
-                let keyword_bound = keyword.words.bound();
+                let words = &keyword.words;
+                let scores = by_words.iter().map(|hit| hit.score);
+                let shares = self.keyword_shares(tenant, words, &found_by_words, scores).await?;
+                let scores = keyword_scores.into_iter();
+                let shares_of_semantic =
+                    self.keyword_shares(tenant, words, &found_by_meaning, scores).await?;
                 let (semantic, keyword) = (by_meaning, by_words);
-                fuse_by_score(BothLegs { semantic, keyword, keyword_bound, cosines, keyword_scores }, weights)
+                fuse_by_score(BothLegs { semantic, keyword, shares, cosines, shares_of_semantic }, weights)
             }
             (Some((semantic, _)), None) => {
                 in_order(semantic.leg.hits, |explanation| &mut explanation.semantic)
             }
             // Of a hybrid search, with its scores as far as they can be had.
-            (None, Some(keyword)) if request.mode == Mode::Hybrid && fusion == Fusion::Score => {
-                let legs = BothLegs::by_words(keyword.leg.hits, keyword.words.bound());
-                fuse_by_score(legs, Weights { semantic: 0.0, keyword: 1.0 })
+            (None, Some(keyword)) if request.mode == Mode::Hybrid => {
+                let weights = Weights { semantic: 0.0, keyword: 1.0 };
+                let hits = keyword.leg.hits;
+                if fusion == Fusion::Rank {
+                    fuse_by_rank(Vec::new(), hits, weights)
+                } else {
+                    let found: Vec<&ChunkHit> = hits.iter().collect();
+                    let scores = hits.iter().map(|hit| hit.score);
+                    let shares = self.keyword_shares(tenant, &keyword.words, &found, scores).await?;
+                    fuse_by_score(BothLegs::by_words(hits, shares), weights)
+                }
             }
             (None, Some(keyword)) => in_order(keyword.leg.hits, |explanation| &mut explanation.keyword),
             (None, None) => Vec::new(),
         })
+    }
+
+    /// Gives the candidates the reranker's scores and order. When it cannot be had, they stay as they are, and the answer is why.
+    async fn rerank(
+        &self,
+        tenant: TenantId,
+        scope: &SearchScope,
+        query: &str,
+        candidates: &mut Vec<Candidate>,
+    ) -> Result<Option<Degraded>> {
+        let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
+        let found = self.store.load_hits(tenant, scope, Included::NOTHING, &hits).await?.rows;
+        let texts: Vec<&str> = found.iter().map(|found| found.chunk.text.as_str()).collect();
+        let scores = match self.rerank_texts(query, &texts).await {
+            Ok(scores) => scores,
+            Err(reason) => return Ok(Some(reason)),
+        };
+        let reranked = found.iter().zip(scores).filter_map(|(found, score)| {
+            let mut candidate = candidates.get(found.place)?.clone();
+            candidate.hit.score = score;
+            Some(candidate)
+        });
+        *candidates = reranked.collect();
+        // Of equal scores the one that stood first stays first.
+        candidates.sort_by(|a, b| b.hit.score.total_cmp(&a.hit.score));
+        Ok(None)
     }
 
     async fn load(
@@ -225,10 +264,12 @@ impl Service {
         }
         let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
         let Bounded { rows: mut found, cut } =
-            self.store.load_hits(access.tenant, &request.scope, &hits).await?;
+            self.store.load_hits(access.tenant, &request.scope, request.include, &hits).await?;
         if request.scope.as_of.is_none() {
             self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
         }
+        // What was written again since it was found is missing, and nothing has taken its place.
+        let is_short = found.len() < candidates.len();
         let hits = found
             .into_iter()
             .filter_map(|Found { context, chunk, place }| {
@@ -241,7 +282,7 @@ impl Service {
                 })
             })
             .collect();
-        Ok((hits, cut))
+        Ok((hits, cut || is_short))
     }
 }
 
