@@ -89,9 +89,15 @@ pub(super) async fn run(source: &Source, arguments: EvalArguments) -> CommandRes
     if let Some(folder) = &arguments.runs {
         fs::create_dir_all(folder)?;
     }
+    let common = arguments.with.unwrap_or_default();
+    if let Some(member) =
+        ["query", "vector", "mode", "limit", "exact"].into_iter().find(|member| common.contains_key(*member))
+    {
+        return Err(format!("--with: `{member}` is what is measured; leave it out").into());
+    }
     let searches = Searches {
         api: Api::new(source, arguments.api)?,
-        common: arguments.with.unwrap_or_default(),
+        common,
         concurrency: usize::from(arguments.concurrency),
     };
     let failed = |error: ApiError| format!("a search was not answered: {}", error.words());

@@ -12,8 +12,8 @@ use crate::domain::{SearchInput, SearchResponse};
 
 /// Find contexts by meaning, by words, or by both
 ///
-/// `hybrid` runs both legs and fuses them by reciprocal rank (k = 60). When the embedding service is away the keyword
-/// leg answers alone, and `degraded` says so.
+/// `hybrid` runs both legs and fuses their scores, or with `"fusion": "rank"` their ranks (k = 60). When the embedding service is
+/// away the keyword leg answers alone, and `degraded` says so.
 #[utoipa::path(
     tag = "search",
     operation_id = "search_contexts",

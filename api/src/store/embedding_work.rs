@@ -53,9 +53,9 @@ const CLAIM: &str = concat!(
          limit $2
          for update skip locked
      ), lacking as materialized (
-         select due.*, c.text_version as version, l.chunk_no, l.text
+         select due.*, c.text_version as version, l.chunk_no
          from due join contexts c on c.tenant_id = $1 and c.id = due.context_id
-         left join lateral (select k.chunk_no, k.text from ",
+         left join lateral (select k.chunk_no from ",
     lacking_chunks!("$5", "c.id", "c.text_version"),
     ") l on c.is_active
      ), counted as (
@@ -70,8 +70,9 @@ const CLAIM: &str = concat!(
            and (counted.chunks_so_far <= $4 or counted.chunks_so_far = counted.chunks)
          returning w.context_id, w.attempts, w.error is not null as has_failed
      )
-     select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, l.chunk_no, l.text
+     select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, k.chunk_no, k.text
      from claimed join lacking l on l.context_id = claimed.context_id
+     left join chunks k on k.tenant_id = $1 and k.context_id = l.context_id and k.version = l.version and k.chunk_no = l.chunk_no
      order by l.context_id, l.chunk_no"
 );
 

@@ -40,6 +40,9 @@ const COUNT: &str = "
     select (select count(*) from gone) as changes,
            array(select c.lexeme from counted c where c.chunks = 0) as unused";
 
+const DELETE_UNUSED: &str =
+    "delete from lexemes l where l.tenant_id = $1 and l.lexeme = any($2) and l.chunks = 0";
+
 impl Store {
     /// Adds up some of what changed in the tenant; answers whether there may be more.
     ///
@@ -47,20 +50,18 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn count_keyword_changes(&self, tenant: TenantId) -> Result<bool> {
         let mut connection = self.tenant(tenant).await?;
+        connection.begin().await?;
         let result = sqlx::query(COUNT).bind(tenant.0).bind(CHANGES_MAX).fetch_one(connection.pg()).await;
         let row = connection.settle(result)?;
         let changes: i64 = row.try_get("changes").map_err(Error::internal)?;
         let unused: Vec<String> = row.try_get("unused").map_err(Error::internal)?;
+        // In the same transaction: nobody would look for them again, and what is erased has to go with its words.
         if !unused.is_empty() {
-            let result = sqlx::query(
-                "delete from lexemes l where l.tenant_id = $1 and l.lexeme = any($2) and l.chunks = 0",
-            )
-            .bind(tenant.0)
-            .bind(unused)
-            .execute(connection.pg())
-            .await;
+            let result =
+                sqlx::query(DELETE_UNUSED).bind(tenant.0).bind(unused).execute(connection.pg()).await;
             connection.settle(result)?;
         }
+        connection.end("commit").await?;
         Ok(changes >= CHANGES_MAX)
     }
 

@@ -14,7 +14,8 @@ impl Store {
         // Only an owner vacuums, and not within a transaction: each statement goes alone.
         for sql in [
             "reset role",
-            "vacuum (analyze) contexts, chunks, chunk_embeddings, embedding_work, lexemes, keyword_totals, keyword_changes",
+            "vacuum (analyze) contexts, context_versions, chunks, chunk_embeddings, past_chunks, past_chunk_embeddings, \
+             embedding_work, lexemes, keyword_totals, keyword_changes",
             "set role context_app",
         ] {
             let result = sqlx::raw_sql(sql).execute(connection.pg()).await;

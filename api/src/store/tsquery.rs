@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// What the terms of a chunk have to hold. `Any` and `All` of nothing, and a sequence of nothing, match nothing.
+/// What the terms of a chunk have to hold. `Any`, `All` and `Sequence` have parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
     Term(String),

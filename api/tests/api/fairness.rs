@@ -46,7 +46,7 @@ async fn every_tenants_turn_comes_however_many_there_are() {
     app.embedded(&app.note("the first one makes the space").await.id()).await;
     stub.behave(Behaviour::Answer(503, ""));
     let crowd: Vec<Value> =
-        (0..64).map(|n| json!({"op": "create", "context": note(&format!("note {n}"))})).collect();
+        (0..80).map(|n| json!({"op": "create", "context": note(&format!("note {n}"))})).collect();
     let mut keys = Vec::new();
     for tenant in 0..130 {
         let key = app.new_key(app.new_tenant().await, Scope::all()).await;
@@ -91,4 +91,9 @@ async fn long_texts_of_one_tenant_do_not_hold_up_another_ones_short_one() {
     assert_eq!(written.body["embedding_status"], "ready");
     let waiting = pending(&app, &app.key).await;
     assert!(waiting > 12, "of the long ones {waiting} wait");
+    stub.behave(Behaviour::Work);
+    eventually("the long ones", Duration::from_secs(60), async || {
+        (pending(&app, &app.key).await == 0).then_some(())
+    })
+    .await;
 }

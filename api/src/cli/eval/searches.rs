@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json, map::Entry};
 use tokio::time::Instant;
 
 use super::super::client::{Api, ApiError, checked};
@@ -98,7 +98,19 @@ impl Searches {
     }
 
     async fn ask(&self, mut request: Map<String, Value>) -> Result<Answer, ApiError> {
-        request.extend(self.common.clone());
+        for (member, value) in &self.common {
+            match request.entry(member) {
+                // What narrows a search narrows it besides.
+                Entry::Occupied(mut own) if member == "filter" => {
+                    let both = json!({"$and": [own.get(), value]});
+                    own.insert(both);
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => {
+                    place.insert(value.clone());
+                }
+            }
+        }
         let backoff = ExponentialBuilder::default()
             .with_jitter()
             .with_min_delay(Duration::from_millis(200))

@@ -36,7 +36,7 @@ pub struct Citation {
     /// Tokens of the piece with its frame.
     #[schema(minimum = 0)]
     pub tokens: usize,
-    /// Where the context's own words stand in the text, as they are written there.
+    /// Where the context's own words stand in the text, as they are written there, with the `…` of a text that goes on.
     pub range: CharRange,
     /// Whether it is all of the context's text.
     pub is_whole: bool,

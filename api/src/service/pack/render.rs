@@ -88,14 +88,25 @@ fn longest_row(text: &str, sign: char) -> usize {
 
 /// A name in a heading: bare when it cannot be taken for anything else, in quotes otherwise, on one line in any case.
 fn label(name: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_alphanumeric() || " -_./:@+".contains(c);
-    if name.chars().all(is_plain) && name.trim() == name {
+    let is_plain = |c: char| c.is_alphanumeric() || " -./:@+".contains(c);
+    // Between letters it emphasises nothing.
+    let is_underscore_within = |(at, _): (usize, &str)| {
+        name[..at].ends_with(char::is_alphanumeric) && name[at + 1..].starts_with(char::is_alphanumeric)
+    };
+    if name.chars().all(|c| c == '_' || is_plain(c))
+        && name.match_indices('_').all(is_underscore_within)
+        && name.trim() == name
+        // What follows would be taken for the key.
+        && !name.contains(": ")
+        && !name.ends_with(':')
+    {
         return name.into();
     }
     let mut quoted = String::new();
     for character in serde_json::Value::from(name).to_string().chars() {
-        // JSON escapes some of them; these would break a line, or turn its direction.
+        // JSON escapes some of them; these would break a line, or turn its direction, or be Markdown.
         if character.is_control()
+            || "<>[]()!`*_&~|#$".contains(character)
             || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {
             let _ = write!(quoted, "\\u{:04x}", u32::from(character));
@@ -192,8 +203,11 @@ mod tests {
         for (name, expected) in [
             ("a plain-name_1.2/é語:x@y+z", "a plain-name_1.2/é語:x@y+z"),
             ("a\nb", r#""a\nb""#),
-            ("[2] note", r#""[2] note""#),
-            ("x\" [2] \"", r#""x\" [2] \"""#),
+            ("[2] note", r#""\u005b2\u005d note""#),
+            ("x\" [2] \"", r#""x\" \u005b2\u005d \"""#),
+            ("note: x", r#""note: x""#),
+            ("note:", r#""note:""#),
+            ("_a_ <b>", r#""\u005fa\u005f \u003cb\u003e""#),
             (" x", r#"" x""#),
             ("a\u{85}b\u{2028}c\u{202e}d\u{7f}", r#""a\u0085b\u2028c\u202ed\u007f""#),
         ] {

@@ -1,5 +1,5 @@
 //! A thousand random packs: texts in several scripts, program text, long rows of one sign, what looks like a frame; budgets,
-//! quotas, formats and units. Each is counted by the official tokenizer and read by somebody else's parser.
+//! quotas, formats and units. Each is counted as a whole by `tiktoken-rs`, which has the official vocabularies, and read by somebody else's parser.
 
 mod read;
 
@@ -27,7 +27,7 @@ use crate::domain::{
 const CASES: u32 = 1_000;
 const SEED: u64 = 20_260_101;
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 15] = [
     "note",
     "doc",
     "gnuchess",
@@ -37,6 +37,12 @@ const NAMES: [&str; 9] = [
     "\" key=\"y",
     "[1] ",
     "a\u{85}b\u{2028}\u{202e}",
+    "note: gnuchess",
+    "![x](https://example.org/?q)",
+    "<img src=x onerror=y>",
+    "_a_b_ **c** `d`",
+    "user_1:chat-2",
+    "https://example.org/a_b#c|d",
 ];
 
 /// What looks like the end of a frame, or the head of another piece.

@@ -3,6 +3,7 @@
 
 use proptest::{prelude::*, sample::select, strategy::ValueTree, test_runner::RngSeed};
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::support::{App, Behaviour, StubProvider, USER, client, evaluator, random};
 
@@ -13,6 +14,7 @@ const FILTERS: u32 = 1_000;
 /// The narrow user has one of so many.
 const USER_SHARE: usize = 50;
 const SEED: u64 = 11;
+const QUERIES_OF_THE_PAST: usize = 100;
 
 fn other_user() -> String {
     USER.replace("aa", "bb")
@@ -103,7 +105,7 @@ fn filtered_searches_by_meaning_are_full_and_right() {
         let mut expected: Vec<f64> = rows
             .iter()
             .filter(|row| evaluator::matches(&filter, &row.body))
-            .map(|row| row.vector.iter().zip(query).map(|(a, b)| a * b).sum())
+            .map(|row| cosine(&row.vector, query))
             .collect();
         expected.sort_by(|a, b| b.total_cmp(a));
         let body = json!({"vector": query, "mode": "semantic", "limit": LIMIT, "filter": filter,
@@ -130,4 +132,56 @@ fn filtered_searches_by_meaning_are_full_and_right() {
     assert!(by_index > 50, "only {by_index} searches used the index");
     let recall = found_in_all as f64 / wanted_in_all as f64;
     assert!(recall >= 0.98, "recall {recall:.4} over {wanted_in_all} hits");
+    runtime.block_on(search_the_past(&app, &rows));
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// What was changed and deleted since is found as it was, though the index has only the present.
+async fn search_the_past(app: &App, rows: &[Row]) {
+    let then = OffsetDateTime::now_utc().format(&Rfc3339).unwrap();
+    let changed = rows.iter().step_by(40).map(|row| {
+        let mut body = row.body.clone();
+        body["text"] = json!("changed since");
+        body["embedding"] = row.vector.iter().map(|x| -x).collect();
+        body.to_string() + "\n"
+    });
+    let request = client().post(format!("{}/v1/contexts/import", app.url)).bearer_auth(&app.key);
+    let request = request.header("content-type", "application/x-ndjson").body(changed.collect::<String>());
+    let report: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(report["updated"], ROWS / 40, "{report}");
+    let search = async |vector: &[f64], as_of: Option<&str>| {
+        let mut body = json!({"vector": vector, "mode": "semantic", "limit": LIMIT});
+        if let Some(as_of) = as_of {
+            body["as_of"] = json!(as_of);
+        }
+        app.search(body).await.body
+    };
+    let present = search(&rows[1].vector, None).await;
+    let gone = present["data"][0]["context"]["id"].as_str().unwrap();
+    app.delete(&format!("/v1/contexts/{gone}")).await;
+    let mut found = 0;
+    for turn in 0..QUERIES_OF_THE_PAST {
+        let query = &rows[turn * 40 + turn % 2].vector;
+        let mut expected: Vec<f64> = rows.iter().map(|row| cosine(&row.vector, query)).collect();
+        expected.sort_by(|a, b| b.total_cmp(a));
+        let answer = search(query, Some(&then)).await;
+        assert_eq!(answer["plan"], "hnsw", "{answer}");
+        let hits = answer["data"].as_array().unwrap();
+        assert_eq!(hits.len(), LIMIT, "{answer}");
+        for hit in hits {
+            let n = hit["context"]["metadata"]["n"].as_u64().unwrap() as usize;
+            let (score, text) = (hit["score"].as_f64().unwrap(), format!("row {n}"));
+            assert!(
+                (score - cosine(&rows[n].vector, query)).abs() < 2e-3,
+                "ranked by the vector of then: {hit}"
+            );
+            assert_eq!((&hit["context"]["text"], &hit["chunk"]["text"]), (&json!(text), &json!(text)));
+            found += usize::from(score >= expected[LIMIT - 1] - 1e-3);
+        }
+    }
+    let recall = found as f64 / (QUERIES_OF_THE_PAST * LIMIT) as f64;
+    assert!(recall >= 0.98, "recall {recall:.4} in the past");
 }

@@ -54,8 +54,9 @@ fn read_markdown(text: &str) -> Vec<(usize, String)> {
             }
             Event::End(TagEnd::Heading(_)) => depth -= 1,
             Event::Text(part) if words.is_some() => words.as_mut().unwrap().push_str(&part),
-            // Emphasis and the like within a heading.
-            _ => assert!(depth > 0, "{event:?} outside of any piece"),
+            Event::Text(_) => assert!(depth > 0, "{event:?} outside of any piece"),
+            // No name emphasises anything, links to it, or is HTML.
+            _ => panic!("{event:?} in {text:?}"),
         }
     }
     pieces
