@@ -11,6 +11,7 @@
 //! | `DATABASE_URL` | the database in process | `postgres://user:password@host:port/database` |
 //! | `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER`, `DB_PASSWORD` | | the same in parts |
 //! | `DATABASE_POOL_MAX` | `16` | connections |
+//! | `DATABASE_QUEUE_MAX` | `256` | requests that may wait for a free connection |
 //! | `DATABASE_WAIT_MS` | `5000` | for a free connection |
 //! | `DATABASE_STATEMENT_TIMEOUT_MS` | `15000` | for one statement |
 //! | `DATA_DIR` | `./data` | of the database in process |
@@ -29,7 +30,6 @@
 //! | `AUDIT_LOG_DAYS` | `365` | that the audit log is kept |
 //! | `WORKER_INLINE` | `true` | whether `serve` also embeds |
 //! | `BOOTSTRAP_API_KEY` | | an admin key of the default tenant |
-//! | `REQUESTS_MAX` | `256` | requests that are worked on at once |
 //! | `RATE_LIMIT_API_KEY` | no limit | requests a second of one API key |
 //! | `RATE_LIMIT_TENANT` | no limit | requests a second of one tenant |
 //! | `RATE_LIMIT_BURST_SECONDS` | `10` | for how many seconds' worth of requests may come at once |
@@ -92,7 +92,6 @@ pub struct Config {
     pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
-    pub requests_max: usize,
     pub rate_limits: RateLimits,
     pub log: LogOptions,
 }
@@ -126,7 +125,6 @@ impl Config {
                     })
                 })
                 .transpose()?,
-            requests_max: source.parse_in("REQUESTS_MAX", 1..=100_000, 256)?,
             rate_limits: rate_limits(source)?,
             log: log(source)?,
         })
@@ -191,13 +189,10 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
 }
 
 fn rate_limits(source: &Source) -> Result<RateLimits, ConfigError> {
-    let burst_seconds: u32 = source.parse_in("RATE_LIMIT_BURST_SECONDS", 1..=3_600, 10)?;
+    let burst_seconds = source.parse_in("RATE_LIMIT_BURST_SECONDS", 1..=3_600, 10)?;
     let rate = |name| {
-        let per_second = source.parse_in(name, 0..=100_000_u32, 0)?;
-        Ok(NonZeroU32::new(per_second).map(|per_second| {
-            let burst = per_second.saturating_mul(NonZeroU32::MIN.saturating_add(burst_seconds - 1));
-            Rate { per_second, burst }
-        }))
+        let per_second = NonZeroU32::new(source.parse_in(name, 0..=100_000, 0)?);
+        Ok(per_second.zip(NonZeroU32::new(burst_seconds)).map(|(rate, burst)| Rate::per_second(rate, burst)))
     };
     Ok(RateLimits { api_key: rate("RATE_LIMIT_API_KEY")?, tenant: rate("RATE_LIMIT_TENANT")? })
 }
@@ -217,6 +212,7 @@ pub fn database(source: &Source) -> Result<Database, ConfigError> {
         Ok(ConnectOptions {
             url: url.into(),
             connections_max: source.parse_in("DATABASE_POOL_MAX", 1..=1000, 16)?,
+            queue_max: source.parse_in("DATABASE_QUEUE_MAX", 1..=100_000, 256)?,
             wait_timeout: Duration::from_millis(source.parse_in("DATABASE_WAIT_MS", 1..=60_000, 5_000)?),
             connect_timeout: CONNECT_TIMEOUT,
             statement_timeout: Duration::from_millis(source.parse_in(

@@ -74,7 +74,7 @@ pub enum Code {
     EmbeddingProviderUnavailable,
     /// The key, or its tenant, has sent more requests than it may.
     RateLimited,
-    /// As many requests are worked on as can be.
+    /// Too many wait for the database.
     Overloaded,
     /// The database cannot be reached.
     DatabaseUnavailable,

@@ -52,7 +52,7 @@ struct Bucket {
 impl Bucket {
     fn new(kind: &'static str, rate: Rate) -> Self {
         // Only a period of nothing is none.
-        let quota = Quota::with_period(rate.interval()).unwrap_or(Quota::per_second(NonZeroU32::MAX));
+        let quota = Quota::with_period(rate.interval).unwrap_or(Quota::per_second(NonZeroU32::MAX));
         let here = governor::RateLimiter::keyed(quota.allow_burst(rate.burst));
         Self { kind, rate, here: here.with_middleware::<StateInformationMiddleware>() }
     }
@@ -97,7 +97,7 @@ impl RateLimiter {
         }
         let taken = match self.take_remotely(tenant, &buckets).await {
             Some(taken) => taken,
-            None => buckets.iter().map(|(bucket, id)| bucket.take_here(*id)).collect(),
+            None => take_here(&buckets),
         };
         for ((bucket, _), allowance) in buckets.iter().zip(&taken) {
             if allowance.wait.is_some() {
@@ -114,7 +114,7 @@ impl RateLimiter {
         for (bucket, id) in buckets {
             // What stands in braces decides which node of a cluster has a key: the same for both.
             call.key(format!("context-api:v1:rate:{{{}}}:{}:{id}", tenant.0, bucket.kind));
-            call.arg(bucket.rate.interval().as_micros() as u64).arg(bucket.rate.burst.get());
+            call.arg(bucket.rate.interval.as_micros() as u64).arg(bucket.rate.burst.get());
         }
         let answer: Vec<i64> = remote.run(&call).await?;
         let (pairs, []) = answer.as_chunks::<2>() else { return None };
@@ -126,13 +126,27 @@ impl RateLimiter {
     }
 }
 
+/// Of each bucket in turn, up to the one that refuses: what a key may not send takes nothing from its tenant.
+fn take_here(buckets: &[(&Bucket, Uuid)]) -> Vec<Allowance> {
+    let mut taken: Vec<Allowance> = Vec::new();
+    for (bucket, id) in buckets {
+        taken.push(bucket.take_here(*id));
+        if taken.last().is_some_and(|allowance| allowance.wait.is_some()) {
+            break;
+        }
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::DEFAULT_TENANT;
 
-    fn one_a_second(burst: u32) -> Rate {
-        Rate { per_second: NonZeroU32::MIN, burst: burst.try_into().unwrap() }
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn hourly(burst: u32) -> Rate {
+        Rate { interval: HOUR, burst: burst.try_into().unwrap() }
     }
 
     #[tokio::test]
@@ -143,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bucket_gives_what_it_holds_and_says_when_there_is_more() {
-        let limits = RateLimits { api_key: Some(one_a_second(3)), tenant: Some(one_a_second(5)) };
+        let limits = RateLimits { api_key: Some(hourly(3)), tenant: Some(hourly(5)) };
         let limiter = RateLimiter::new(limits, None);
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         for left in [2, 1, 0] {
@@ -151,9 +165,13 @@ mod tests {
             assert_eq!((allowance.limit, allowance.remaining, allowance.wait), (3, left, None));
         }
         let refused = limiter.take(DEFAULT_TENANT, one).await.unwrap();
-        assert!(refused.wait.is_some_and(|wait| wait <= Duration::from_secs(1)), "{refused:?}");
-        assert_eq!((refused.remaining, refused.reset), (0, Duration::from_secs(3)));
+        assert!(refused.wait.is_some_and(|wait| wait <= HOUR), "{refused:?}");
+        assert_eq!((refused.remaining, refused.reset), (0, HOUR * 3));
         let tenant = limiter.take(DEFAULT_TENANT, other).await.unwrap();
-        assert_eq!((tenant.limit, tenant.remaining), (5, 0), "what the other key left of the tenant's");
+        assert_eq!(
+            (tenant.limit, tenant.remaining),
+            (5, 1),
+            "of the tenant's, what was refused took nothing"
+        );
     }
 }

@@ -32,11 +32,11 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     });
     let (stop, stopped) = watch::channel(false);
     if service.store().is_embedded() {
-        tokio::spawn(worker::vacuum(service.clone(), stopped.clone()));
+        tokio::spawn(worker::vacuum(service.patient(), stopped.clone()));
     }
     let worker = config.worker_inline.then(|| {
         start::spawn_loops(&service, config.retention, &stopped);
-        tokio::spawn(worker::embed(service.clone(), stopped))
+        tokio::spawn(worker::embed(service.patient(), stopped))
     });
     let housekeeping = tokio::spawn(async move {
         // The histograms of the metrics grow until somebody drains them.
@@ -46,7 +46,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         }
     });
 
-    let state = State::new(service.clone(), config.requests_max);
+    let state = State::new(service.clone());
     let metrics_server = match config.metrics {
         Some(address) => {
             let listener = bind("METRICS_ADDR", address)?;

@@ -65,6 +65,7 @@ pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
 
 /// What a worker does besides embedding. Each loop may be cut off anywhere.
 pub(super) fn spawn_loops(service: &Service, retention: Retention, stopped: &watch::Receiver<bool>) {
+    let service = service.patient();
     tokio::spawn(worker::remove_outdated(service.clone(), retention, stopped.clone()));
     tokio::spawn(worker::operations(service.clone(), stopped.clone()));
     tokio::spawn(worker::survey(service.clone(), stopped.clone()));

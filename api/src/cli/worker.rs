@@ -27,11 +27,11 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         let listener = std::net::TcpListener::bind(address).map_err(|error| {
             format!("cannot listen on {address}: {error}. Choose another address with METRICS_ADDR.")
         })?;
-        tokio::spawn(http::serve_metrics(listener, State::new(service.clone(), 0), metrics)?);
+        tokio::spawn(http::serve_metrics(listener, State::new(service.clone()), metrics)?);
     }
     let (stop, stopped) = watch::channel(false);
     start::spawn_loops(&service, config.retention, &stopped);
-    let running = tokio::spawn(worker::embed(service.clone(), stopped));
+    let running = tokio::spawn(worker::embed(service.patient(), stopped));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "worker ready");
     start::stop_asked().await?;
     stop.send_replace(true);

@@ -2,17 +2,20 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-/// A token bucket: so many requests a second in the long run, and so many at once after a rest.
+/// A token bucket: a request each `interval` in the long run, and so many at once after a rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    pub per_second: NonZeroU32,
+    pub interval: Duration,
     pub burst: NonZeroU32,
 }
 
 impl Rate {
-    /// Until one more request is due to a bucket that is empty.
-    pub fn interval(self) -> Duration {
-        Duration::from_secs(1) / self.per_second.get()
+    /// So many requests a second, and those of so many seconds at once.
+    pub fn per_second(requests: NonZeroU32, burst_seconds: NonZeroU32) -> Self {
+        Self {
+            interval: Duration::from_secs(1) / requests.get(),
+            burst: requests.saturating_mul(burst_seconds),
+        }
     }
 }
 
@@ -39,7 +42,7 @@ impl Allowance {
     pub fn new(rate: Rate, remaining: u32, wait: Option<Duration>) -> Self {
         let limit = rate.burst.get();
         let remaining = remaining.min(limit);
-        Self { limit, remaining, reset: rate.interval() * (limit - remaining), wait }
+        Self { limit, remaining, reset: rate.interval * (limit - remaining), wait }
     }
 
     /// The one that says more to the caller: who has to wait longer, then who has less left.

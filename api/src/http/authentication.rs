@@ -1,7 +1,12 @@
 //! Who is calling: the key of a request, looked up before anything else of it is read.
 
-use std::{future::Ready, marker::PhantomData, sync::Arc, time::Duration};
+use std::{future::Ready, marker::PhantomData, sync::Arc};
 
+use super::{State, problem::Problem, routed_path};
+use crate::{
+    domain::{Access, Actor, ApiKey, Principal, Scope},
+    error::{Code, Error, Result},
+};
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     body::MessageBody,
@@ -9,13 +14,6 @@ use actix_web::{
     http::header::{self, HeaderMap},
     middleware::Next,
     web,
-};
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::{State, problem::Problem, routed_path};
-use crate::{
-    domain::{Access, Actor, ApiKey, Principal, Scope},
-    error::{Code, Error, Result},
 };
 
 /// The id of a request, left for the handler by what is around it.
@@ -39,7 +37,7 @@ pub(super) async fn authenticate<B: MessageBody>(
     next.call(request).await
 }
 
-/// Finds out who calls, counts the request against what they may send, and finds it a place among those that are worked on.
+/// Finds out who calls, and counts the request against what they may send.
 async fn admit(request: &ServiceRequest) -> Result<Principal> {
     let state = request.app_data::<web::Data<State>>();
     let state = state.ok_or_else(|| Error::internal("the application has no state"))?;
@@ -51,31 +49,7 @@ async fn admit(request: &ServiceRequest) -> Result<Principal> {
             return Err(Error::new(Code::RateLimited, detail).with_retry_after(wait));
         }
     }
-    if !takes_its_time(request) {
-        let place = Arc::clone(&state.requests).try_acquire_owned().map_err(|_| {
-            metrics::counter!("requests_shed_total").increment(1);
-            Error::new(
-                Code::Overloaded,
-                "The service has as many requests as it can work on; this one was not begun.",
-            )
-            .with_retry_after(Duration::from_secs(1))
-        })?;
-        request.extensions_mut().insert(Place { _permit: place });
-    }
     Ok(principal)
-}
-
-/// A place among the requests that are worked on: goes with the request.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-}
-
-/// What waits most of its time for the client, or for something to happen: a place would stand empty.
-fn takes_its_time(request: &ServiceRequest) -> bool {
-    let path = routed_path(request);
-    matches!(path, "/v1/contexts/import" | "/v1/contexts/export")
-        || path.ends_with("/events")
-        || request.query_string().contains("wait=")
 }
 
 /// The key of `Authorization: Bearer …`. RFC 9110: the scheme is case-insensitive.

@@ -40,7 +40,7 @@ use actix_web::{
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use utoipa_actix_web::AppExt;
 
 pub use self::openapi::document;
@@ -54,21 +54,11 @@ pub struct State {
     pub service: Service,
     started_at: Instant,
     draining: AtomicBool,
-    /// One for each request that may be worked on at once.
-    requests: Arc<Semaphore>,
-    requests_max: usize,
 }
 
 impl State {
-    /// `requests_max` to the API are worked on at once; what comes besides is refused.
-    pub fn new(service: Service, requests_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            service,
-            started_at: Instant::now(),
-            draining: AtomicBool::new(false),
-            requests: Arc::new(Semaphore::new(requests_max)),
-            requests_max,
-        })
+    pub fn new(service: Service) -> Arc<Self> {
+        Arc::new(Self { service, started_at: Instant::now(), draining: AtomicBool::new(false) })
     }
 
     /// From now on the service is not ready: load balancers send nothing new while it finishes what it has.

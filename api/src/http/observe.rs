@@ -36,7 +36,7 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 /// Even the longest import ends some time.
 const IMPORT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
-/// What is left of the caller's limit, as in draft-ietf-httpapi-ratelimit-headers-07; the last one in seconds.
+/// What is left of the caller's limit, as in draft-ietf-httpapi-ratelimit-headers-06; the last one in seconds.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
@@ -164,8 +164,6 @@ pub(super) async fn get_metrics(
     let pool = state.service.store().pool_status();
     metrics::gauge!("database_connections").set(pool.size as f64);
     metrics::gauge!("database_connections_idle").set(pool.available as f64);
-    let in_progress = state.requests_max - state.requests.available_permits();
-    metrics::gauge!("http_requests_in_progress").set(in_progress as f64);
     metrics::gauge!("database_connection_waiters").set(pool.waiting as f64);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(handle.render())
 }

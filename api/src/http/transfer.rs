@@ -184,7 +184,8 @@ pub async fn import_contexts(
     let lines = Box::pin(lines.stream());
     let actor = caller.actor();
     // On the heap: what an import keeps between two lines is large.
-    let report = Box::pin(state.service.import_contexts(&actor, &request, lines, refused)).await?;
+    let service = state.service.patient();
+    let report = Box::pin(service.import_contexts(&actor, &request, lines, refused)).await?;
     Ok(HttpResponse::Ok().json(ImportAnswer {
         operation_id: report.operation.0,
         counts: report.counts,

@@ -134,15 +134,21 @@ fn sequences(facts: &KeywordFacts, part: Part) -> BTreeMap<i64, Vec<(&str, Vec<&
     by_part
 }
 
-/// The same in any of its languages. A phrase that is nothing but stop words in a language that texts are in asks for nothing.
+/// The same in any of its languages. Of texts in a language in which a phrase is nothing but stop words it asks for nothing but
+/// some other word of the query.
 fn sequences_of_phrases(facts: &KeywordFacts) -> Vec<Match> {
-    let asks_in_all = |read: &Vec<(&str, Vec<&QueryTerm>)>| {
-        facts.languages.iter().all(|language| read.iter().any(|(other, _)| other == language))
+    let words_in = |language: &str| {
+        let terms = facts.terms.iter().filter(move |term| term.language == language);
+        let words = terms.filter(|term| matches!(term.part, Part::Words | Part::Phrase | Part::PrefixStem));
+        words.map(|term| Match::Term(term.lexeme.clone())).collect::<Vec<_>>()
     };
     let in_any = |read: Vec<(&str, Vec<&QueryTerm>)>| {
-        Match::Any(read.iter().map(|(_, terms)| sequence(terms)).collect())
+        let others =
+            facts.languages.iter().filter(|language| read.iter().all(|(other, _)| other != language));
+        let others = others.flat_map(|language| words_in(language));
+        Match::Any(read.iter().map(|(_, terms)| sequence(terms)).chain(others).collect())
     };
-    sequences(facts, Part::Phrase).into_values().filter(asks_in_all).map(in_any).collect()
+    sequences(facts, Part::Phrase).into_values().map(in_any).collect()
 }
 
 fn all(mut parts: Vec<Match>) -> Option<Match> {
@@ -241,14 +247,11 @@ mod tests {
     }
 
     #[test]
-    fn a_phrase_of_stop_words_of_one_language_is_not_asked_of_any() {
+    fn a_phrase_of_stop_words_of_one_language_is_asked_of_the_others() {
+        let terms = vec![term(Part::Words, 1, "enfrog", &[1], 9), term(Part::Phrase, 2, "dethe", &[1], 9)];
         let languages = vec!["en".to_owned(), "de".to_owned()];
-        let phrase = |lexemes: &[&str]| {
-            let terms = lexemes.iter().map(|lexeme| term(Part::Phrase, 1, lexeme, &[1], 9)).collect();
-            Words::new(&KeywordFacts { languages: languages.clone(), ..facts(terms) }).required
-        };
-        assert_eq!(phrase(&["dethe"]), None);
-        assert_eq!(phrase(&["enfox", "defox"]).unwrap().to_string(), "(('defox') | ('enfox'))");
+        let words = Words::new(&KeywordFacts { languages, ..facts(terms) });
+        assert_eq!(words.required.unwrap().to_string(), "(('dethe') | 'enfrog')");
     }
 
     #[test]

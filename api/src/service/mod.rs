@@ -109,6 +109,12 @@ impl Service {
         Self { rate_limiter, ..self }
     }
 
+    /// The same for work that can wait, when the database has much to do.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self { store: self.store.patient(), ..self.clone() }
+    }
+
     /// Counts a request against the caller's limits; none when there are none.
     pub async fn take_request(&self, caller: &Principal) -> Option<Allowance> {
         self.rate_limiter.as_ref()?.take(caller.access.tenant, caller.api_key).await

@@ -49,7 +49,7 @@ impl Store {
         let connect = connect_options(address);
         migrate(&connect).await?;
         let options = ConnectOptions { connections_max: 1, ..options.clone() };
-        let mut store = Self::from_pool(pool::pool(&options, connect, Some(SESSION))?);
+        let mut store = Self::from_pool(pool::pool(&options, connect, Some(SESSION))?, options.queue_max);
         store.engine = Some(Arc::new(Engine(Mutex::new(Some(server)))));
         Ok(store)
     }

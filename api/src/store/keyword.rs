@@ -143,8 +143,9 @@ const KNOWN: &str = "
         union all
         select 4::smallint, b.no, b.language, b.code, u.lexeme, '{1}',
                coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = u.lexeme), 0)
+               + coalesce((select n.chunks from uncounted n where n.lexeme = u.lexeme collate \"C\"), 0)
         from start b cross join terms_of($1, b.language, b.text) w cross join unnest(w.terms) u
-        where not starts_with(u.lexeme, b.start)
+        where u.positions[1] = 1 and not starts_with(u.lexeme, b.start)
     )
     select k.kind, k.no, k.language, k.lexeme, substr(k.lexeme, length(k.code) + 1) as word, k.positions,
            greatest(k.chunks, 0)::bigint as chunks,

@@ -79,6 +79,8 @@ impl Engine {
 #[derive(Clone)]
 pub struct Store {
     pool: pool::Pool,
+    /// So many may wait for a connection.
+    queue_max: usize,
     /// Keeps the engine in process alive for as long as anyone may talk to it.
     engine: Option<Arc<Engine>>,
 }

@@ -36,6 +36,8 @@ pub struct ConnectOptions {
     /// `postgres://…`
     pub url: SecretString,
     pub connections_max: usize,
+    /// So many may wait for a free connection; the next one is refused.
+    pub queue_max: usize,
     /// Waiting for a free connection; then 503.
     pub wait_timeout: Duration,
     /// Opening a connection.
@@ -254,11 +256,17 @@ impl Store {
     /// # Errors
     /// When the URL is malformed.
     pub fn new(options: &ConnectOptions) -> Result<Self> {
-        Ok(Self::from_pool(pool(options, options.parse_url()?, None)?))
+        Ok(Self::from_pool(pool(options, options.parse_url()?, None)?, options.queue_max))
     }
 
-    pub(super) fn from_pool(pool: Pool) -> Self {
-        Self { pool, engine: None }
+    pub(super) fn from_pool(pool: Pool, queue_max: usize) -> Self {
+        Self { pool, queue_max, engine: None }
+    }
+
+    /// The same database for what can wait: it joins the queue for a connection however long that is.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self { queue_max: usize::MAX, ..self.clone() }
     }
 
     /// A connection that no tenant is set on, for what belongs to no tenant.
@@ -274,6 +282,15 @@ impl Store {
     }
 
     async fn acquire(&self) -> Result<Object<Connector>> {
+        // Who would have to wait for so many others is better off elsewhere, or later; and those others stay fast.
+        if self.pool.status().waiting >= self.queue_max {
+            metrics::counter!("requests_shed_total").increment(1);
+            return Err(Error::new(
+                Code::Overloaded,
+                "The database has more to do than it can; this was not begun.",
+            )
+            .with_retry_after(Duration::from_secs(1)));
+        }
         let connection = if self.is_embedded() {
             // A caller who is cancelled half-way would leave a socket that is closed before all was read from it, and the
             // engine ends with the first of those. So this goes on without the caller, and gives the connection back. The store

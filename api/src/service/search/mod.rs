@@ -64,7 +64,9 @@ impl Service {
         timings.rank_ms = milliseconds(ranking);
         if let (true, SearchQuery::Text(text)) = (request.rerank, &request.query) {
             let reranking = Instant::now();
+            let wanted = ranked.len();
             degraded.extend(self.rerank(access.tenant, &request.scope, text, &mut ranked).await?);
+            complete &= ranked.len() >= wanted.min(answered.limit as usize);
             ranked.truncate(answered.limit as usize);
             timings.rerank_ms = milliseconds(reranking);
         }

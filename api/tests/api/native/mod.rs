@@ -7,6 +7,7 @@ mod keyword;
 mod migrations;
 mod nearest;
 mod outages;
+mod overload;
 mod past_search;
 mod plans;
 mod races;

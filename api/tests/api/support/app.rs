@@ -54,7 +54,6 @@ pub struct Setup {
     pub redis: Option<RedisOptions>,
     pub reranker: Option<RerankOptions>,
     pub rate_limits: RateLimits,
-    pub requests_max: usize,
 }
 
 impl Setup {
@@ -66,7 +65,6 @@ impl Setup {
             redis: redis(),
             reranker: None,
             rate_limits: RateLimits::default(),
-            requests_max: 1_000,
         }
     }
 }
@@ -114,7 +112,7 @@ impl App {
     }
 
     pub async fn start_as(setup: Setup) -> Self {
-        let Setup { database, providers, redis, reranker, rate_limits, requests_max } = setup;
+        let Setup { database, providers, redis, reranker, rate_limits } = setup;
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
@@ -133,8 +131,7 @@ impl App {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let options = ServerOptions { workers: 2, shutdown_grace: Duration::from_secs(1) };
-        let server =
-            http::serve(listener, State::new(service.clone(), requests_max), options).expect("a server");
+        let server = http::serve(listener, State::new(service.clone()), options).expect("a server");
         let handle = server.handle();
         tokio::spawn(server);
         let mut app =

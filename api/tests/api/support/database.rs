@@ -38,10 +38,14 @@ pub struct Database {
     folder: TempDir,
 }
 
+/// Requests that wait for a connection of an app: more than any test sends by the way.
+pub const QUEUE_MAX: usize = 100;
+
 pub fn options(url: &str) -> ConnectOptions {
     ConnectOptions {
         url: url.to_owned().into(),
         connections_max: 8,
+        queue_max: QUEUE_MAX,
         wait_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(15),

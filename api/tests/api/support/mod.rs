@@ -10,7 +10,7 @@ mod server;
 
 pub use self::{
     app::{Answer, App, Setup, answer},
-    database::{Database, Engine, options},
+    database::{Database, Engine, QUEUE_MAX, options},
     process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},
     server::PostgresServer,
