@@ -6,7 +6,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Database, KEY, Process, USER, client, command, eventually, free_port};
+use crate::support::{Database, Engine, KEY, Process, USER, client, command, eventually, free_port};
 
 async fn post(client: &Client, url: &str, key: &str, path: &str, body: Value) -> Value {
     let response = client.post(format!("{url}{path}")).bearer_auth(key).json(&body).send().await.unwrap();
@@ -133,4 +133,15 @@ async fn the_health_check_command_agrees_with_the_service() {
     let mut service = Process::serve_on(folder.path(), port, database.variable());
     service.ready().await;
     assert!(check());
+}
+
+/// Whoever has a handle left: a thread that ends late must not keep the next one from starting.
+#[tokio::test]
+async fn a_store_that_is_closed_frees_its_folder() {
+    let database = Database::create_on(Engine::Embedded).await;
+    let store = database.open().await;
+    let left_behind = store.clone();
+    store.close().await;
+    database.open().await.close().await;
+    drop(left_behind);
 }
