@@ -83,7 +83,7 @@ async fn assert_loses_no_write(fault: Behaviour) {
     .await;
     println!("{fault:?}: {calls} calls in {seconds} s, ready after {:?}", recovered.elapsed());
     assert!(recovered.elapsed() < Duration::from_secs(5), "{fault:?}: {:?}", recovered.elapsed());
-    app.stop().await;
+    app.stop().await.remove().await;
 }
 
 #[tokio::test]

@@ -109,6 +109,12 @@ impl Database {
         }
     }
 
+    /// Drops it while the rest of the test goes on. Postgres drops no database as long as anybody is half-way through
+    /// opening a connection, to whichever database; so a test that holds its runtime up may wait here for itself.
+    pub async fn remove(self) {
+        tokio::task::spawn_blocking(move || drop(self)).await.expect("a thread to drop it in");
+    }
+
     /// As superuser; native only.
     pub async fn superuser(&self) -> PgConnection {
         assert_eq!(
