@@ -1,6 +1,6 @@
 //! Logs and metrics of the process. Logs go to standard error, so that what a command prints can be used by another.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
@@ -64,7 +64,10 @@ const DURATION_BUCKETS: [f64; 14] =
 /// Tokens; a text has at least the two special ones.
 const TOKEN_BUCKETS: [f64; 8] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 255.0, 256.0];
 
-/// Starts counting.
+/// How often what the histograms took in is added up. Without, they grow until somebody asks for them.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Starts counting, within a runtime of tokio.
 ///
 /// # Errors
 /// When this process counts already.
@@ -76,6 +79,13 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_input_length".to_owned()), &TOKEN_BUCKETS)?
         .install_recorder()?;
     describe();
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            upkeep.run_upkeep();
+        }
+    });
     Ok(handle)
 }
 

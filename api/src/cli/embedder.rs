@@ -9,7 +9,7 @@
 //! | `AUTO_TRUNCATE` | `true` | whether texts that are too long are cut, when the request does not say |
 //! | `PAYLOAD_LIMIT` | `2000000` | bytes of a body |
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -31,31 +31,20 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         tracing::warn!(%address, "no API_KEY is set: whoever reaches the address may use the model");
     }
     let metrics = telemetry::start_metrics()?;
-    let upkeep = metrics.clone();
     let grace = options.shutdown_grace;
     let state = State::load(options)?;
     // Before the port opens: whoever can reach the server can also stop it.
     let stop = start::Stop::listen()?;
     // Last: who finds the port open finds a model that is ready.
-    let listener = TcpListener::bind(address).map_err(|error| {
-        format!("cannot listen on {address}: {error}. Choose another address with BIND_ADDR.")
-    })?;
+    let listener = start::bind("BIND_ADDR", address)?;
     let address = listener.local_addr()?;
     let server = embedding_server::serve(listener, state, metrics)?;
     let handle = server.handle();
     let running = tokio::spawn(server);
-    let housekeeping = tokio::spawn(async move {
-        // The histograms of the metrics grow until somebody drains them.
-        loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            upkeep.run_upkeep();
-        }
-    });
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
 
     stop.asked().await;
     start::within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
-    housekeeping.abort();
     start::within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
     tracing::info!("stopped");
     Ok(())

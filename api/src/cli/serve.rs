@@ -1,9 +1,6 @@
 //! `context-api serve`: the API, and unless told otherwise a worker beside it.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::sync::watch;
 
@@ -19,7 +16,6 @@ use crate::{
 pub(super) async fn run(source: &Source) -> CommandResult {
     let config = Config::read(source)?;
     let metrics = telemetry::start_metrics()?;
-    let upkeep = metrics.clone();
     let store = start::open_store(&config.database).await?;
     let service = start::assemble(&config, store)?;
     if let Some(key) = &config.bootstrap_api_key {
@@ -38,27 +34,10 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         start::spawn_loops(&service, config.retention, &stopped);
         tokio::spawn(worker::embed(service.patient(), stopped))
     });
-    let housekeeping = tokio::spawn(async move {
-        // The histograms of the metrics grow until somebody drains them.
-        loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            upkeep.run_upkeep();
-        }
-    });
-
     let state = State::new(service.clone());
-    let metrics_server = match config.metrics {
-        Some(address) => {
-            let listener = bind("METRICS_ADDR", address)?;
-            let server = http::serve_metrics(listener, state.clone(), metrics)?;
-            let handle = server.handle();
-            tokio::spawn(server);
-            Some(handle)
-        }
-        None => None,
-    };
+    let metrics_server = start::serve_metrics(config.metrics, state.clone(), metrics)?;
     // Last: who finds the port open finds a service that is ready.
-    let listener = bind("BIND_ADDR", config.bind)?;
+    let listener = start::bind("BIND_ADDR", config.bind)?;
     let address = listener.local_addr()?;
     let server = http::serve(listener, state.clone(), config.server)?;
     let handle = server.handle();
@@ -79,7 +58,6 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         start::within(grace, "the worker", async { drop(worker.await) }).await;
     }
     watcher.abort();
-    housekeeping.abort();
     if let Some(handle) = metrics_server {
         handle.stop(false).await;
     }
@@ -88,12 +66,6 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     start::within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| {
-        format!("cannot listen on {address}: {error}. Choose another address with {variable}.")
-    })
 }
 
 /// A key for the one who starts the embedded default for the first time, and so has no other way in.

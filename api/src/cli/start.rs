@@ -1,8 +1,15 @@
 //! What several commands do first: reach the database, check its schema, and put the service together.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
+use actix_web::dev::ServerHandle;
 use backon::{ExponentialBuilder, Retryable};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -14,6 +21,7 @@ use crate::{
     domain::Retention,
     embedding::{self, Reranker},
     error::Result,
+    http::{self, State},
     service::Service,
     store::Store,
     worker,
@@ -72,6 +80,30 @@ pub(super) fn spawn_loops(service: &Service, retention: Retention, stopped: &wat
     tokio::spawn(worker::count_words(service.clone(), stopped.clone()));
     tokio::spawn(worker::analyze(service.clone(), stopped.clone()));
     tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
+}
+
+/// # Errors
+/// In a sentence for who starts the process.
+pub(super) fn bind(variable: &str, address: SocketAddr) -> std::result::Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}. Choose another address with {variable}.")
+    })
+}
+
+/// Lets the process be measured at this address, if there is one.
+pub(super) fn serve_metrics(
+    address: Option<SocketAddr>,
+    state: Arc<State>,
+    metrics: PrometheusHandle,
+) -> std::result::Result<Option<ServerHandle>, Box<dyn std::error::Error>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = bind("METRICS_ADDR", address)?;
+    let metrics_address = listener.local_addr()?;
+    let server = http::serve_metrics(listener, state, metrics)?;
+    let handle = server.handle();
+    tokio::spawn(server);
+    tracing::info!(%metrics_address, "measurable");
+    Ok(Some(handle))
 }
 
 /// The signals that ask the process to stop.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{CommandResult, start};
 use crate::{
     config::{Config, Database, Source},
-    http::{self, State},
+    http::State,
     telemetry, worker,
 };
 
@@ -23,12 +23,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         let service = service.clone();
         async move { service.watch_providers().await }
     });
-    if let Some(address) = config.metrics {
-        let listener = std::net::TcpListener::bind(address).map_err(|error| {
-            format!("cannot listen on {address}: {error}. Choose another address with METRICS_ADDR.")
-        })?;
-        tokio::spawn(http::serve_metrics(listener, State::new(service.clone()), metrics)?);
-    }
+    start::serve_metrics(config.metrics, State::new(service.clone()), metrics)?;
     let (stop, stopped) = watch::channel(false);
     start::spawn_loops(&service, config.retention, &stopped);
     let running = tokio::spawn(worker::embed(service.patient(), stopped));

@@ -157,7 +157,7 @@ pub(super) fn push_embeddings(query: &mut QueryBuilder<Postgres>, tenant: Tenant
 
 /// How many entries the index of neighbours keeps in view (`ef_search`), for each chunk that is wanted: the more, the surer are
 /// the nearest among them, and the longer it takes.
-const IN_VIEW_PER_CHUNK: i64 = 10;
+const IN_VIEW_PER_CHUNK: i64 = 4;
 /// The same when most of them are outside the scope. Going on when too few are left costs more than to look far at once.
 const IN_VIEW_PER_CHUNK_NARROW: i64 = 25;
 const IN_VIEW_MIN: i64 = 200;

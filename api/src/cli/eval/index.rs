@@ -25,6 +25,10 @@ pub(super) struct Kept {
     pub(super) recall_at_10: f64,
     /// The least recall that any search had.
     pub(super) recall_at_10_least: f64,
+    /// Answers that said that no cap had cut them short.
+    pub(super) complete: usize,
+    /// The recall of those alone; 1 when there are none.
+    pub(super) recall_at_10_of_complete: f64,
     /// Answers with fewer hits than the exact one.
     pub(super) short: usize,
     pub(super) fewest_hits: usize,
@@ -65,6 +69,12 @@ pub(super) async fn compare(
 fn kept(by_index: &[Answer], exact: &[Answer]) -> Kept {
     let pairs = || by_index.iter().zip(exact);
     let recalls: Vec<f64> = pairs().map(|(found, exact)| recall(found, exact)).collect();
+    let of_complete: Vec<f64> = by_index
+        .iter()
+        .zip(&recalls)
+        .filter(|(found, _)| found.is_complete)
+        .map(|(_, recall)| *recall)
+        .collect();
     let mut plans: IndexMap<String, usize> = IndexMap::new();
     for answer in by_index {
         *plans.entry(answer.plan.clone().unwrap_or_else(|| "none".to_owned())).or_default() += 1;
@@ -74,6 +84,8 @@ fn kept(by_index: &[Answer], exact: &[Answer]) -> Kept {
         searches: by_index.len(),
         recall_at_10: mean(recalls.iter().copied()),
         recall_at_10_least: recalls.iter().copied().fold(1.0, f64::min),
+        complete: of_complete.len(),
+        recall_at_10_of_complete: if of_complete.is_empty() { 1.0 } else { mean(of_complete) },
         short: pairs().filter(|(found, exact)| found.hits.len() < exact.hits.len()).count(),
         fewest_hits: fewest.map_or(0, |(found, _)| found.hits.len()),
         fewest_hits_exact: fewest.map_or(0, |(_, exact)| exact.hits.len()),
@@ -97,7 +109,8 @@ mod tests {
 
     fn answer(scores: &[f64], plan: &str, milliseconds: f64) -> Answer {
         let hits = scores.iter().map(|score| Hit { document: String::new(), score: *score });
-        Answer { hits: hits.collect(), plan: Some(plan.to_owned()), is_degraded: false, milliseconds }
+        let plan = Some(plan.to_owned());
+        Answer { hits: hits.collect(), plan, is_complete: true, is_degraded: false, milliseconds }
     }
 
     #[test]
@@ -110,6 +123,21 @@ mod tests {
         assert_eq!(recall_of(&[0.9, 0.8, 0.699_999_9, 0.6]).to_string(), "0.75");
         assert_eq!(recall_of(&[]).to_string(), "0");
         assert_eq!(recall(&answer(&[], "exact", 1.0), &answer(&[], "exact", 1.0)).to_string(), "1");
+    }
+
+    #[test]
+    fn an_answer_that_claims_to_be_complete_is_held_to_it() {
+        let exact = || answer(&[0.9, 0.8], "exact", 1.0);
+        let cut_short = Answer { is_complete: false, ..answer(&[], "hnsw", 1.0) };
+        let kept_of = |found: Vec<Answer>| {
+            let exact: Vec<Answer> = found.iter().map(|_| exact()).collect();
+            let kept = kept(&found, &exact);
+            (kept.complete, kept.recall_at_10_of_complete.to_string(), kept.recall_at_10.to_string())
+        };
+        let found = vec![answer(&[0.9, 0.8], "hnsw", 1.0), answer(&[0.9], "hnsw", 1.0), cut_short];
+        assert_eq!(kept_of(found), (2, "0.75".to_owned(), "0.5".to_owned()));
+        let cut_short = Answer { is_complete: false, ..answer(&[], "hnsw", 1.0) };
+        assert_eq!(kept_of(vec![cut_short]), (0, "1".to_owned(), "0".to_owned()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ const RETRIES_MAX: usize = 6;
 pub(super) struct Answer {
     pub(super) hits: Vec<Hit>,
     pub(super) plan: Option<String>,
+    pub(super) is_complete: bool,
     pub(super) is_degraded: bool,
     pub(super) milliseconds: f64,
 }
@@ -36,6 +37,7 @@ pub(super) struct Hit {
 struct Response {
     data: Vec<ResponseHit>,
     plan: Option<String>,
+    complete: bool,
     degraded: Vec<Value>,
 }
 
@@ -138,6 +140,7 @@ impl Searches {
         Ok(Answer {
             hits: hits.collect(),
             plan: response.plan,
+            is_complete: response.complete,
             is_degraded: !response.degraded.is_empty(),
             milliseconds,
         })
