@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
 
 /// How log lines look.
@@ -40,13 +41,15 @@ impl LogOptions {
     }
 }
 
-/// Starts logging. Later calls do nothing, so that tests may share a process.
-pub fn start_logging(options: &LogOptions) {
+/// Starts logging. Later calls do nothing, so that tests may share a process. Lines are written in the background; what was
+/// logged before the guard is dropped is written by then. Where whoever reads them is so slow that a hundred thousand wait,
+/// further ones are left out: a service must not stand still because nobody reads its log.
+#[must_use]
+pub fn start_logging(options: &LogOptions) -> WorkerGuard {
+    let (lines, guard) = tracing_appender::non_blocking(std::io::stderr());
     let filter = LogOptions::filter(&options.directives).unwrap_or_default();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_span_events(FmtSpan::NONE);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_span_events(FmtSpan::NONE);
     let result = match options.format {
         LogFormat::Json => {
             builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
@@ -55,6 +58,7 @@ pub fn start_logging(options: &LogOptions) {
     };
     // Only fails when logging was started before.
     result.ok();
+    guard
 }
 
 /// Seconds; from a cached answer to the longest request.

@@ -98,7 +98,7 @@ fn execute(command: Command) -> CommandResult {
         return Ok(());
     }
     let source = Source::from_environment();
-    start_logging(&config::log(&source)?);
+    let _logging = start_logging(&config::log(&source)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match command {

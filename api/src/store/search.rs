@@ -262,7 +262,9 @@ impl Store {
         push_view(&mut query, tenant, scope, chunks_max, indexed);
         query.push(" order by ");
         distance.push(&mut query);
-        query.push(" limit ").push_bind(chunks_max).push(") n").push(BEST_FIRST);
+        // A number of ours, and one of a few. As a parameter it would keep the database from planning this once for all: nobody
+        // knows what a plan costs that ends after so many rows.
+        query.push(format!(" limit {chunks_max}) n")).push(BEST_FIRST);
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
         let hits: Vec<ChunkHit> =

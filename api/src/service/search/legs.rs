@@ -17,7 +17,11 @@ use crate::{
 
 /// A context may have many chunks among the best, and is answered once: so more chunks are read than hits are wanted.
 const CHUNKS_PER_HIT: i64 = 2;
-/// When those are too few, four times as many are read, up to this.
+/// When those are too few, so many times as many are read.
+const CHUNKS_GROWTH: i64 = 4;
+/// Numbers of chunks that are read. Few, because each is a statement of its own: with a limit that it knows the database plans a
+/// statement once, else before each search.
+const CHUNKS_STEPS: [i64; 6] = [20, 40, 100, 200, 400, 1_600];
 const CHUNKS_MAX: i64 = 6_400;
 
 /// Up to so many chunks, comparing each is always faster than the index and exactly right: about half a microsecond a chunk at
@@ -167,7 +171,7 @@ pub(in crate::service) async fn best_per_context(
     depth: usize,
     mut read: impl AsyncFnMut(i64) -> Result<(Vec<ChunkHit>, bool)>,
 ) -> Result<Leg> {
-    let mut chunks_max = (depth as i64 * CHUNKS_PER_HIT).min(CHUNKS_MAX);
+    let mut chunks_max = chunks_step(depth as i64 * CHUNKS_PER_HIT);
     loop {
         let (chunks, saw_all) = read(chunks_max).await?;
         let exhausted = (chunks.len() as i64) < chunks_max;
@@ -178,8 +182,12 @@ pub(in crate::service) async fn best_per_context(
             hits.truncate(depth);
             return Ok(Leg { hits, complete });
         }
-        chunks_max = (chunks_max * 4).min(CHUNKS_MAX);
+        chunks_max = chunks_step(chunks_max * CHUNKS_GROWTH);
     }
+}
+
+fn chunks_step(wanted: i64) -> i64 {
+    CHUNKS_STEPS.into_iter().find(|step| *step >= wanted).unwrap_or(CHUNKS_MAX)
 }
 
 #[cfg(test)]
@@ -209,14 +217,14 @@ mod tests {
         let mut reads = Vec::new();
         let leg = best_per_context(2, async |max| {
             reads.push(max);
-            // The first 20 chunks all belong to context 1.
-            let chunks = (0..max.min(30)).map(|n| hit(if n < 20 { 1 } else { 2 })).collect();
+            // The first 30 chunks all belong to context 1.
+            let chunks = (0..max.min(150)).map(|n| hit(if n < 30 { 1 } else { 2 })).collect();
             Ok((chunks, true))
         })
         .await
         .unwrap();
         assert_eq!((ids(&leg.hits), leg.complete), (vec![1, 2], true));
-        assert_eq!(reads, [4, 16, 64]);
+        assert_eq!(reads, [20, 100]);
     }
 
     #[tokio::test]

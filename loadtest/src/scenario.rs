@@ -1,0 +1,235 @@
+//! What is asked: the scenarios, and the requests that they are made of.
+
+use bytes::Bytes;
+use clap::ValueEnum;
+use hyper::Method;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Call, Connection},
+    data::{Corpus, Query},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Creates contexts with their vectors, one a request
+    Ingest,
+    /// Creates contexts with their vectors, a hundred a request
+    IngestBatch,
+    /// Reads contexts by their ids
+    Get,
+    /// Searches by a given vector
+    SearchVector,
+    /// Searches by meaning, which the service has to embed
+    SearchSemantic,
+    /// Searches by words
+    SearchKeyword,
+    /// Searches by both
+    SearchHybrid,
+    /// Searches within what one user owns, by both
+    SearchUser,
+    /// Packs context for a prompt
+    Pack,
+    /// Ninety reads (searches, gets, packs, lists) to ten writes (creations, changes)
+    Mixed,
+}
+
+/// One request.
+pub struct Step {
+    pub operation: &'static str,
+    pub call: Call,
+    /// Whether it looks for something, which may not be there.
+    pub finds: bool,
+}
+
+/// What of a scenario can be chosen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub limit: u32,
+    /// Different queries; they repeat, the first ones most often.
+    pub queries: u64,
+    /// Contexts that the service holds, of those that `data` makes.
+    pub contexts: u64,
+    /// Each query is asked as often as any other, and none is answered from a cache.
+    pub no_cache: bool,
+    pub seed: u64,
+}
+
+/// All that is to be asked.
+pub struct Plan {
+    scenario: Scenario,
+    options: Options,
+    corpus: Corpus,
+    queries: Vec<Bodies>,
+    /// Of contexts that are there.
+    ids: Vec<String>,
+    /// New contexts have numbers from here on, so that their keys are new.
+    new_from: u64,
+}
+
+/// A query in the forms in which it is asked.
+struct Bodies {
+    vector: Bytes,
+    semantic: Bytes,
+    keyword: Bytes,
+    hybrid: Bytes,
+    user: Bytes,
+    pack: Bytes,
+}
+
+/// Ids are read from the service, a page of so many at a time.
+const PAGE: usize = 200;
+const IDS_MAX: usize = 20_000;
+const BATCH: u64 = 100;
+const PACK_TOKENS: u32 = 1_000;
+
+/// Of a hundred requests of the mixed scenario. The rest are changes.
+const MIX: [(u32, Scenario); 6] = [
+    (25, Scenario::SearchHybrid),
+    (40, Scenario::SearchUser),
+    (50, Scenario::SearchVector),
+    (80, Scenario::Get),
+    (90, Scenario::Pack),
+    (97, Scenario::Ingest),
+];
+
+impl Plan {
+    /// Reads from the service what the scenario has to know.
+    ///
+    /// # Errors
+    /// When the service does not answer as expected: in words.
+    pub async fn prepare(
+        scenario: Scenario,
+        options: Options,
+        corpus: Corpus,
+        connection: &mut Connection,
+    ) -> Result<Self, String> {
+        let reads_ids = matches!(scenario, Scenario::Get | Scenario::Mixed);
+        let ids = if reads_ids { ids(connection).await? } else { Vec::new() };
+        if reads_ids && ids.is_empty() {
+            return Err("there are no contexts to be read: import what `loadtest data` makes".to_owned());
+        }
+        let queries = (0..options.queries.max(1))
+            .map(|number| Bodies::new(&corpus.query(number, options.contexts), options.limit))
+            .collect();
+        let new_from = options.contexts;
+        Ok(Self { scenario, options, corpus, queries, ids, new_from })
+    }
+
+    /// The request of this number. The same number makes the same request.
+    pub fn step(&self, number: usize) -> Step {
+        let mut chance =
+            StdRng::seed_from_u64(self.options.seed ^ (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        if self.scenario != Scenario::Mixed {
+            return self.step_of(self.scenario, number as u64, &mut chance);
+        }
+        let draw = chance.random_range(0..100);
+        match MIX.iter().find(|(below, _)| draw < *below) {
+            Some((_, scenario)) => self.step_of(*scenario, number as u64, &mut chance),
+            None => self.change(number, &mut chance),
+        }
+    }
+
+    fn step_of(&self, scenario: Scenario, number: u64, chance: &mut StdRng) -> Step {
+        let query = &self.queries[self.ranked(self.queries.len(), chance)];
+        let search =
+            |operation, body: &Bytes| self.post(operation, "/v1/contexts/search", body.clone(), true);
+        match scenario {
+            Scenario::Ingest => {
+                let context = self.corpus.context(self.new_from + number);
+                self.post("ingest", "/v1/contexts", Bytes::from(context.to_string()), false)
+            }
+            Scenario::IngestBatch => {
+                let first = self.new_from + number * BATCH;
+                let create = |number| json!({"op": "create", "context": self.corpus.context(number)});
+                let operations: Vec<Value> = (first..first + BATCH).map(create).collect();
+                let body = json!({"operations": operations}).to_string();
+                self.post("ingest-batch", "/v1/contexts/batch", Bytes::from(body), false)
+            }
+            Scenario::Get | Scenario::Mixed => {
+                let id = &self.ids[self.ranked(self.ids.len(), chance)];
+                self.call("get", Method::GET, format!("/v1/contexts/{id}"), Bytes::new(), false)
+            }
+            Scenario::SearchVector => search("search-vector", &query.vector),
+            Scenario::SearchSemantic => search("search-semantic", &query.semantic),
+            Scenario::SearchKeyword => search("search-keyword", &query.keyword),
+            Scenario::SearchHybrid => search("search-hybrid", &query.hybrid),
+            Scenario::SearchUser => search("search-user", &query.user),
+            Scenario::Pack => self.post("pack", "/v1/contexts/pack", query.pack.clone(), false),
+        }
+    }
+
+    /// A change of what a context says beside its text.
+    fn change(&self, number: usize, chance: &mut StdRng) -> Step {
+        let id = &self.ids[chance.random_range(0..self.ids.len())];
+        let body = json!({"metadata": {"changed_by_request": number}}).to_string();
+        self.call("change", Method::PATCH, format!("/v1/contexts/{id}"), Bytes::from(body), false)
+    }
+
+    /// One of so many: where caches count some are asked for far more often than others, as people do.
+    fn ranked(&self, count: usize, chance: &mut StdRng) -> usize {
+        let draw: f64 = chance.random();
+        let place = if self.options.no_cache { draw } else { draw * draw * draw };
+        ((place * count as f64) as usize).min(count - 1)
+    }
+
+    fn post(&self, operation: &'static str, path: &str, body: Bytes, finds: bool) -> Step {
+        self.call(operation, Method::POST, path.to_owned(), body, finds)
+    }
+
+    fn call(&self, operation: &'static str, method: Method, path: String, body: Bytes, finds: bool) -> Step {
+        Step { operation, call: Call { method, path, body, no_cache: self.options.no_cache }, finds }
+    }
+}
+
+impl Bodies {
+    fn new(query: &Query, limit: u32) -> Self {
+        let body = |value: Value| Bytes::from(value.to_string());
+        let by_words = |mode: &str| body(json!({"query": query.text, "mode": mode, "limit": limit}));
+        Self {
+            vector: body(json!({"vector": query.vector, "mode": "semantic", "limit": limit})),
+            semantic: by_words("semantic"),
+            keyword: by_words("keyword"),
+            hybrid: by_words("hybrid"),
+            user: body(json!({"query": query.text, "user_id": query.user_id, "limit": limit})),
+            pack: body(json!({"query": query.text, "budget": {"max_tokens": PACK_TOKENS}})),
+        }
+    }
+}
+
+/// Ids of contexts that are there, the newest first.
+async fn ids(connection: &mut Connection) -> Result<Vec<String>, String> {
+    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
+    while ids.len() < IDS_MAX {
+        let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let page =
+            ask(connection, Method::GET, &format!("/v1/contexts?limit={PAGE}{after}"), Bytes::new()).await?;
+        let contexts = page["data"].as_array().into_iter().flatten();
+        ids.extend(contexts.filter_map(|context| context["id"].as_str().map(str::to_owned)));
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(ids)
+}
+
+/// How many contexts the service holds.
+///
+/// # Errors
+/// When it does not answer as expected: in words.
+pub async fn count(connection: &mut Connection) -> Result<u64, String> {
+    let counted = ask(connection, Method::POST, "/v1/contexts/count", Bytes::from_static(b"{}")).await?;
+    counted["count"].as_u64().ok_or_else(|| format!("a count without a number: {counted}"))
+}
+
+async fn ask(connection: &mut Connection, method: Method, path: &str, body: Bytes) -> Result<Value, String> {
+    let call = Call { method, path: path.to_owned(), body, no_cache: true };
+    let answer = connection.ask(&call).await.map_err(|error| error.to_string())?;
+    let body: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))?;
+    if !answer.status.is_success() {
+        return Err(format!("{path}: {} {}", answer.status, body["detail"].as_str().unwrap_or_default()));
+    }
+    Ok(body)
+}
