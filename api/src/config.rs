@@ -33,6 +33,8 @@
 //! | `RATE_LIMIT_API_KEY` | no limit | requests a second of one API key |
 //! | `RATE_LIMIT_TENANT` | no limit | requests a second of one tenant |
 //! | `RATE_LIMIT_BURST_SECONDS` | `10` | for how many seconds' worth of requests may come at once |
+//! | `SEARCHES_PER_TENANT` | no limit | searches of one tenant that run at once, in each process |
+//! | `SEARCHES_WAITING_PER_TENANT` | `100` | so many more wait for their turn |
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
@@ -41,15 +43,11 @@
 //!
 //! Each may also be given as `NAME_FILE`, the path of a file that holds the value. An empty value is no value.
 
+mod limits;
 mod provider;
 mod source;
 
-use std::{
-    net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -58,7 +56,7 @@ pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
-    domain::{ApiKey, Rate, RateLimits, Retention},
+    domain::{ApiKey, RateLimits, Retention, SearchLimits},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
@@ -93,6 +91,7 @@ pub struct Config {
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
     pub rate_limits: RateLimits,
+    pub search_limits: SearchLimits,
     pub log: LogOptions,
 }
 
@@ -125,7 +124,8 @@ impl Config {
                     })
                 })
                 .transpose()?,
-            rate_limits: rate_limits(source)?,
+            rate_limits: limits::rates(source)?,
+            search_limits: limits::searches(source)?,
             log: log(source)?,
         })
     }
@@ -186,15 +186,6 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
         )?,
         audit_log: days("AUDIT_LOG_DAYS", Retention::AUDIT_LOG_DAYS_DEFAULT)?,
     })
-}
-
-fn rate_limits(source: &Source) -> Result<RateLimits, ConfigError> {
-    let burst_seconds = source.parse_in("RATE_LIMIT_BURST_SECONDS", 1..=3_600, 10)?;
-    let rate = |name| {
-        let per_second = NonZeroU32::new(source.parse_in(name, 0..=100_000, 0)?);
-        Ok(per_second.zip(NonZeroU32::new(burst_seconds)).map(|(rate, burst)| Rate::per_second(rate, burst)))
-    };
-    Ok(RateLimits { api_key: rate("RATE_LIMIT_API_KEY")?, tenant: rate("RATE_LIMIT_TENANT")? })
 }
 
 fn cores(source: &Source, name: &str) -> Result<NonZeroUsize, ConfigError> {
@@ -352,6 +343,8 @@ mod tests {
             ("RATE_LIMIT_API_KEY", "100001"),
             ("RATE_LIMIT_TENANT", "-1"),
             ("RATE_LIMIT_BURST_SECONDS", "0"),
+            ("SEARCHES_PER_TENANT", "10001"),
+            ("SEARCHES_WAITING_PER_TENANT", "-1"),
             ("DB_PASSWORD", "hunter2"),
             ("DATABASE_READ_URLS", "postgres://u:hunter2@h/d"),
             ("REDIS_URL", "http://:hunter2@h"),

@@ -74,6 +74,8 @@ pub enum Code {
     EmbeddingProviderUnavailable,
     /// The key, or its tenant, has sent more requests than it may.
     RateLimited,
+    /// The tenant has as many searches under way and waiting as it may.
+    TooManySearches,
     /// Too many wait for the database.
     Overloaded,
     /// The database cannot be reached.

@@ -1,9 +1,9 @@
 //! Logs and metrics of the process. Logs go to standard error, so that what a command prints can be used by another.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
 
 /// How log lines look.
@@ -41,12 +41,15 @@ impl LogOptions {
     }
 }
 
-/// Starts logging. Later calls do nothing, so that tests may share a process. Lines are written in the background; what was
-/// logged before the guard is dropped is written by then. Where whoever reads them is so slow that a hundred thousand wait,
-/// further ones are left out: a service must not stand still because nobody reads its log.
-#[must_use]
+/// Log lines that were left out; none before logging starts.
+static LINES_LEFT_OUT: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Starts logging. Later calls do nothing, so that tests may share a process. Lines are written in the background, and when the
+/// guard is dropped the last ones are, for a second at most. Where whoever reads them is so slow that a hundred thousand wait,
+/// further ones are left out and counted: a service must not stand still because nobody reads its log.
 pub fn start_logging(options: &LogOptions) -> WorkerGuard {
     let (lines, guard) = tracing_appender::non_blocking(std::io::stderr());
+    LINES_LEFT_OUT.get_or_init(|| lines.error_counter());
     let filter = LogOptions::filter(&options.directives).unwrap_or_default();
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_span_events(FmtSpan::NONE);
@@ -88,6 +91,8 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         loop {
             tokio::time::sleep(UPKEEP_EVERY).await;
             upkeep.run_upkeep();
+            let left_out = LINES_LEFT_OUT.get().map_or(0, ErrorCounter::dropped_lines);
+            metrics::counter!("log_lines_left_out_total").absolute(left_out as u64);
         }
     });
     Ok(handle)

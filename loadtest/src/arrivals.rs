@@ -23,29 +23,41 @@ pub struct Schedule {
 }
 
 /// So many requests can be due in one run: their moments are kept in memory.
-pub const DUE_MAX: usize = 50_000_000;
+const DUE_MAX: usize = 50_000_000;
 
 impl Schedule {
-    pub fn new(load: Load, length: Duration, seed: u64) -> Self {
+    /// Of the warm-up and of what is measured.
+    pub fn new(load: Load, warm_up: Duration, length: Duration, seed: u64) -> Self {
         let (rate, times) = match load {
             Load::Closed => return Self { due: None },
             Load::Open(rate) => (rate, 1.0),
             Load::Burst { rate, times } => (rate, times),
         };
         let mut chance = StdRng::seed_from_u64(seed);
-        let (length, mut now, mut due) = (length.as_secs_f64(), 0.0_f64, Vec::new());
-        let in_burst = |now: f64| (0.4 * length..0.6 * length).contains(&now);
+        let (warm_up, length) = (warm_up.as_secs_f64(), length.as_secs_f64());
+        let in_burst = |now: f64| (warm_up + 0.4 * length..warm_up + 0.6 * length).contains(&now);
+        let (mut now, mut due) = (0.0_f64, Vec::new());
         while due.len() < DUE_MAX {
             let pace = if in_burst(now) { rate * times } else { rate };
             // Of strangers who know nothing of each other, the time between two is exponentially distributed.
             let gap: f64 = Exp1.sample(&mut chance);
             now += gap / pace;
-            if now >= length {
+            if now >= warm_up + length {
                 break;
             }
             due.push(Duration::from_secs_f64(now));
         }
         Self { due: Some(due) }
+    }
+
+    /// Whether more would be due than can be.
+    pub fn is_too_long(load: Load, whole: Duration) -> bool {
+        let most = match load {
+            Load::Closed => 0.0,
+            Load::Open(rate) => rate,
+            Load::Burst { rate, times } => rate * times.max(1.0),
+        };
+        most * whole.as_secs_f64() > DUE_MAX as f64
     }
 
     /// When the request of this number is due. None when there is none of this number; zero in a closed loop.
@@ -73,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_open_loop_has_the_rate_that_was_asked_for_at_random_moments() {
-        let schedule = Schedule::new(Load::Open(1_000.0), Duration::from_secs(10), 1);
+        let schedule = Schedule::new(Load::Open(1_000.0), Duration::ZERO, Duration::from_secs(10), 1);
         let count = schedule.due.as_ref().unwrap().len();
         assert!((9_700..10_300).contains(&count), "{count}");
         assert!((800..1_200).contains(&within(&schedule, 3.0, 4.0)));
@@ -91,18 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_in_the_middle() {
+    fn a_burst_is_in_the_middle_of_what_is_measured() {
         let load = Load::Burst { rate: 100.0, times: 5.0 };
-        let schedule = Schedule::new(load, Duration::from_secs(10), 1);
+        let schedule = Schedule::new(load, Duration::from_secs(20), Duration::from_secs(10), 1);
         let (before, during, after) =
-            (within(&schedule, 0.0, 4.0), within(&schedule, 4.0, 6.0), within(&schedule, 6.0, 10.0));
+            (within(&schedule, 20.0, 24.0), within(&schedule, 24.0, 26.0), within(&schedule, 26.0, 30.0));
         assert!((320..480).contains(&before) && (320..480).contains(&after), "{before} {after}");
         assert!((880..1_120).contains(&during), "{during}");
     }
 
     #[test]
     fn in_a_closed_loop_all_is_due_at_once() {
-        let schedule = Schedule::new(Load::Closed, Duration::from_secs(1), 1);
+        let schedule = Schedule::new(Load::Closed, Duration::ZERO, Duration::from_secs(1), 1);
         assert_eq!((schedule.due(7), schedule.is_open()), (Some(Duration::ZERO), false));
     }
 }

@@ -28,17 +28,19 @@ struct Line<'a> {
 /// When a picture cannot be drawn.
 pub fn page(report: &Report) -> Result<String, Failure> {
     let measured = &report.measured;
-    let line = |name, colour, value: fn(&Moment) -> f64| {
-        let points = measured.timeline.iter().map(|moment| (moment.second as f64, value(moment))).collect();
-        Line { name, colour, points }
+    let line = |name, colour, value: fn(&Moment) -> Option<f64>| {
+        let point = |moment: &Moment| Some((moment.second as f64, value(moment)?));
+        Line { name, colour, points: measured.timeline.iter().filter_map(point).collect() }
     };
     let rate = picture(
         "Requests a second",
         "seconds",
         &[
-            line("answered", BLUE, |moment| (moment.requests - moment.refused - moment.errors) as f64),
-            line("refused", ORANGE, |moment| moment.refused as f64),
-            line("errors", GREEN, |moment| moment.errors as f64),
+            line("answered", BLUE, |moment| {
+                Some(a_second(moment.requests - moment.refused - moment.errors, moment))
+            }),
+            line("refused", ORANGE, |moment| Some(a_second(moment.refused, moment))),
+            line("errors", GREEN, |moment| Some(a_second(moment.errors, moment))),
         ],
     )?;
     let times = picture(
@@ -62,20 +64,36 @@ pub fn page(report: &Report) -> Result<String, Failure> {
     ))
 }
 
+fn a_second(count: u64, moment: &Moment) -> f64 {
+    count as f64 / moment.seconds as f64
+}
+
 fn table(report: &Report) -> String {
     let row = |tag: &str, cells: Vec<String>| {
         let cells: Vec<String> = cells.iter().map(|cell| format!("<{tag}>{cell}</{tag}>")).collect();
         format!("<tr>{}</tr>", cells.concat())
     };
-    let heading =
-        ["", "answered/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms", "max ms", "refused", "errors", "empty"];
+    let heading = [
+        "",
+        "answered/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "refused",
+        "errors",
+        "empty",
+        "degraded",
+    ];
     let mut rows = vec![row("th", heading.map(str::to_owned).to_vec())];
     for (name, seen) in report.rows() {
-        let times = &seen.latency_ms;
-        let numbers = [seen.throughput, times.p50, times.p95, times.p99, times.p999, times.max];
-        let mut cells = vec![name.to_owned()];
-        cells.extend(numbers.iter().map(|number| format!("{number:.1}")));
-        cells.extend([seen.refused, seen.errors, seen.empty].iter().map(u64::to_string));
+        let mut cells = vec![name.to_owned(), format!("{:.1}", seen.throughput)];
+        let times = seen.latency_ms.as_ref();
+        let times = times.map(|times| [times.p50, times.p95, times.p99, times.p999, times.max]);
+        let time = |place: usize| times.map(|times| format!("{:.1}", times[place])).unwrap_or_default();
+        cells.extend((0..5).map(time));
+        cells.extend([seen.refused, seen.errors, seen.empty, seen.degraded].iter().map(u64::to_string));
         rows.push(row("td", cells));
     }
     format!("<table>{}</table>", rows.concat())

@@ -6,6 +6,7 @@ mod client;
 mod data;
 mod html;
 mod measure;
+mod outcome;
 mod progress;
 mod report;
 mod run;
@@ -14,7 +15,7 @@ mod scenario;
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -22,7 +23,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    arrivals::Load,
+    arrivals::{Load, Schedule},
     client::Target,
     data::Corpus,
     report::{Bound, Report, Settings},
@@ -52,10 +53,10 @@ enum Command {
 #[derive(Debug, Args)]
 struct CorpusArguments {
     /// Numbers of a vector; those of the service's embedding model
-    #[arg(long, default_value_t = 384)]
-    dims: usize,
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    dims: u16,
     /// Users who own the contexts
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     users: u64,
     /// Another one makes other data
     #[arg(long, default_value_t = 1)]
@@ -96,7 +97,7 @@ struct RunArguments {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// Asked before, and not counted
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3_600))]
     warm_up_seconds: u64,
     /// Deadline of a request
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=120))]
@@ -105,12 +106,12 @@ struct RunArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     threads: u8,
     /// Hits that searches ask for
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     limit: u32,
     /// Different queries
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     queries: u64,
-    /// Has nothing answered from a cache
+    /// Has nothing answered from a cache: each query has a word that no other has, so that it has to be embedded
     #[arg(long)]
     no_cache: bool,
     #[command(flatten)]
@@ -136,11 +137,11 @@ struct CompareArguments {
     /// JSON report of the run to be judged
     after: PathBuf,
     /// Fails when the throughput is less than so much of the other one's
-    #[arg(long, default_value_t = 0.0)]
-    throughput_at_least: f64,
+    #[arg(long, value_parser = positive)]
+    throughput_at_least: Option<f64>,
     /// Fails when the p99 is more than so many times the other one's
-    #[arg(long, default_value_t = f64::INFINITY)]
-    p99_at_most: f64,
+    #[arg(long, value_parser = positive)]
+    p99_at_most: Option<f64>,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -167,7 +168,7 @@ fn main() -> ExitCode {
 
 impl CorpusArguments {
     fn corpus(&self) -> Corpus {
-        Corpus::new(self.seed, self.dims, self.users)
+        Corpus::new(self.seed, self.dims.into(), self.users)
     }
 }
 
@@ -190,11 +191,52 @@ fn run_scenario(arguments: RunArguments) -> CommandResult {
         (Some(rate), None) => Load::Open(rate),
         (Some(rate), Some(times)) => Load::Burst { rate, times },
     };
+    let (warm_up, length) =
+        (Duration::from_secs(arguments.warm_up_seconds), Duration::from_secs(arguments.seconds));
+    if Schedule::is_too_long(load, warm_up + length) {
+        return Err(
+            "so many requests are not planned in one run: choose a lower --rate or fewer --seconds".into()
+        );
+    }
+    // Before anything is measured.
+    let mut json = arguments.json.as_deref().map(create).transpose()?;
+    let mut html = arguments.html.as_deref().map(create).transpose()?;
     let deadline = Duration::from_secs(arguments.deadline_seconds);
     let target = Target::new(&arguments.url, &arguments.key, deadline)?;
+    let (plan, contexts) = prepare(&target, &arguments)?;
+    let settings = run::Settings {
+        load,
+        clients: arguments.clients.into(),
+        threads: arguments.threads.into(),
+        warm_up,
+        length,
+        seed: arguments.corpus.seed,
+    };
+    let measured = run::run(&target, plan, &settings)?;
+    let report = Report { settings: Settings::of(&arguments, contexts), measured };
+    println!("{}\n", report.table());
+    let value = serde_json::to_value(&report)?;
+    if let Some(file) = &mut json {
+        serde_json::to_writer_pretty(&mut *file, &value)?;
+        file.flush()?;
+    }
+    if let Some(file) = &mut html {
+        file.write_all(html::page(&report)?.as_bytes())?;
+        file.flush()?;
+    }
+    report::check(&value, &arguments.at_least, &arguments.at_most)?;
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<BufWriter<File>, String> {
+    File::create(path).map(BufWriter::new).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What is to be asked, and how many contexts the service holds.
+fn prepare(target: &Target, arguments: &RunArguments) -> Result<(Plan, u64), Box<dyn std::error::Error>> {
     let corpus = arguments.corpus.corpus();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let plan = runtime.block_on(async {
+    Ok(runtime.block_on(async {
         let mut connection = target.connection();
         let contexts = scenario::count(&mut connection).await?;
         let options = Options {
@@ -203,30 +245,11 @@ fn run_scenario(arguments: RunArguments) -> CommandResult {
             contexts,
             no_cache: arguments.no_cache,
             seed: arguments.corpus.seed,
+            run: rand::random(),
         };
-        Plan::prepare(arguments.scenario, options, corpus, &mut connection).await
-    })?;
-    drop(runtime);
-    let settings = run::Settings {
-        load,
-        clients: arguments.clients.into(),
-        threads: arguments.threads.into(),
-        warm_up: Duration::from_secs(arguments.warm_up_seconds),
-        length: Duration::from_secs(arguments.seconds),
-        seed: arguments.corpus.seed,
-    };
-    let measured = run::run(&target, plan, &settings)?;
-    let report = Report { settings: Settings::of(&arguments), measured };
-    println!("{}", report.table());
-    let value = serde_json::to_value(&report)?;
-    if let Some(path) = &arguments.json {
-        serde_json::to_writer_pretty(File::create(path)?, &value)?;
-    }
-    if let Some(path) = &arguments.html {
-        std::fs::write(path, html::page(&report)?)?;
-    }
-    report::check(&value, &arguments.at_least, &arguments.at_most)?;
-    Ok(())
+        let plan = Plan::prepare(arguments.scenario, options, corpus, &mut connection).await?;
+        Ok::<_, String>((plan, contexts))
+    })?)
 }
 
 fn compare(arguments: &CompareArguments) -> CommandResult {
@@ -238,10 +261,10 @@ fn compare(arguments: &CompareArguments) -> CommandResult {
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     let ratios = report::Ratios::of(&before, &after)?;
     println!("{}", ratios.table());
-    if ratios.throughput < arguments.throughput_at_least {
+    if arguments.throughput_at_least.is_some_and(|least| ratios.throughput < least) {
         return Err(format!("the throughput is {:.2} of the other one's", ratios.throughput).into());
     }
-    if ratios.p99 > arguments.p99_at_most {
+    if arguments.p99_at_most.is_some_and(|most| ratios.p99 > most) {
         return Err(format!("the p99 is {:.2} times the other one's", ratios.p99).into());
     }
     Ok(())

@@ -5,17 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Microseconds. Longer times are counted as this: requests have a deadline below.
-const LONGEST: u64 = 120_000_000;
+use crate::outcome::{Outcome, Verdict};
 
-/// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The status, and whether a search or list found nothing.
-    Answered { status: u16, empty: bool },
-    /// No answer: why.
-    Failed(&'static str),
-}
+/// Microseconds: a day, which is the longest that a run may last, and an hour. Who waits for a connection may wait for as long.
+const LONGEST: u64 = 25 * 3_600 * 1_000_000;
+/// A timeline has so many steps at most, each of whole seconds.
+const STEPS_MAX: u64 = 600;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -28,7 +23,7 @@ pub struct Observation {
     /// From when it was sent.
     pub service: Duration,
     pub bytes: usize,
-    /// Since the start of the measurement, when it was due.
+    /// When it was due, or sent in a closed loop: since the start of the measurement.
     pub at: Duration,
 }
 
@@ -43,11 +38,12 @@ struct Group {
     errors: u64,
     refused: u64,
     empty: u64,
+    degraded: u64,
     bytes: u64,
 }
 
-/// Of what was due in one second.
-struct Second {
+/// Of what was due in one step of time.
+struct Step {
     requests: u64,
     errors: u64,
     refused: u64,
@@ -56,9 +52,12 @@ struct Second {
 
 /// Collects observations.
 pub struct Recorder {
+    length: Duration,
     all: Group,
     operations: BTreeMap<&'static str, Group>,
-    seconds: Vec<Second>,
+    /// Of so many seconds each.
+    step_seconds: u64,
+    steps: Vec<Step>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -84,23 +83,28 @@ pub struct Summary {
     pub refused: u64,
     /// Found nothing.
     pub empty: u64,
+    /// The service had to do without something, the model for instance.
+    pub degraded: u64,
     pub bytes: u64,
     /// By status, or by why there was none.
     pub statuses: BTreeMap<String, u64>,
-    /// Of what was neither refused nor an error: from when it was due.
-    pub latency_ms: Percentiles,
+    /// Of what was neither refused nor an error: from when it was due. None when there was nothing such.
+    pub latency_ms: Option<Percentiles>,
     /// The same from when it was sent.
-    pub service_ms: Percentiles,
+    pub service_ms: Option<Percentiles>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Moment {
-    pub second: usize,
+    /// When it began, since the start.
+    pub second: u64,
+    pub seconds: u64,
     pub requests: u64,
     pub errors: u64,
     pub refused: u64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
+    /// None when nothing was answered.
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
 }
 
 /// What a run showed.
@@ -132,20 +136,20 @@ impl Times {
         self.0.saturating_record((time.as_micros() as u64).clamp(1, LONGEST));
     }
 
-    fn at(&self, share: f64) -> f64 {
-        if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(share) as f64 / 1e3 }
+    fn at(&self, share: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(share) as f64 / 1e3)
     }
 
-    fn percentiles(&self) -> Percentiles {
-        Percentiles {
+    fn percentiles(&self) -> Option<Percentiles> {
+        Some(Percentiles {
             mean: self.0.mean() / 1e3,
-            p50: self.at(0.5),
-            p90: self.at(0.9),
-            p95: self.at(0.95),
-            p99: self.at(0.99),
-            p999: self.at(0.999),
+            p50: self.at(0.5)?,
+            p90: self.at(0.9)?,
+            p95: self.at(0.95)?,
+            p99: self.at(0.99)?,
+            p999: self.at(0.999)?,
             max: self.0.max() as f64 / 1e3,
-        }
+        })
     }
 }
 
@@ -158,25 +162,25 @@ impl Group {
             errors: 0,
             refused: 0,
             empty: 0,
+            degraded: 0,
             bytes: 0,
         }
     }
 
     fn record(&mut self, seen: &Observation) {
-        let name = match &seen.outcome {
-            Outcome::Answered { status, .. } => status.to_string(),
-            Outcome::Failed(why) => (*why).to_owned(),
-        };
-        *self.statuses.entry(name).or_default() += 1;
+        *self.statuses.entry(seen.outcome.name()).or_default() += 1;
         self.bytes += seen.bytes as u64;
         match seen.outcome.verdict() {
-            Verdict::Good { empty } => {
-                self.empty += u64::from(empty);
+            Verdict::Good => {
                 self.latency.record(seen.latency);
                 self.service.record(seen.service);
             }
             Verdict::Refused => self.refused += 1,
             Verdict::Error => self.errors += 1,
+        }
+        if let Outcome::Answered { empty, degraded, .. } = seen.outcome {
+            self.empty += u64::from(empty);
+            self.degraded += u64::from(degraded);
         }
     }
 
@@ -189,6 +193,7 @@ impl Group {
         self.errors += other.errors;
         self.refused += other.refused;
         self.empty += other.empty;
+        self.degraded += other.degraded;
         self.bytes += other.bytes;
     }
 
@@ -200,6 +205,7 @@ impl Group {
             errors: self.errors,
             refused: self.refused,
             empty: self.empty,
+            degraded: self.degraded,
             bytes: self.bytes,
             statuses: self.statuses.clone(),
             latency_ms: self.latency.percentiles(),
@@ -208,66 +214,52 @@ impl Group {
     }
 }
 
-enum Verdict {
-    Good { empty: bool },
-    Refused,
-    Error,
-}
-
-impl Outcome {
-    fn verdict(&self) -> Verdict {
-        match *self {
-            Self::Answered { status: 429 | 503, .. } => Verdict::Refused,
-            Self::Answered { status: 200..=399, empty } => Verdict::Good { empty },
-            Self::Answered { .. } | Self::Failed(_) => Verdict::Error,
-        }
-    }
-}
-
 impl Recorder {
-    pub fn new() -> Self {
-        Self { all: Group::new(), operations: BTreeMap::new(), seconds: Vec::new() }
+    /// For a measurement of this length.
+    pub fn new(length: Duration) -> Self {
+        let step_seconds = length.as_secs().div_ceil(STEPS_MAX).max(1);
+        Self { length, all: Group::new(), operations: BTreeMap::new(), step_seconds, steps: Vec::new() }
     }
 
     pub fn record(&mut self, seen: &Observation) {
         self.all.record(seen);
         self.operations.entry(seen.operation).or_insert_with(Group::new).record(seen);
-        let second = self.second(seen.at.as_secs() as usize);
-        second.requests += 1;
+        let step = self.step((seen.at.as_secs() / self.step_seconds) as usize);
+        step.requests += 1;
         match seen.outcome.verdict() {
-            Verdict::Good { .. } => second.latency.record(seen.latency),
-            Verdict::Refused => second.refused += 1,
-            Verdict::Error => second.errors += 1,
+            Verdict::Good => step.latency.record(seen.latency),
+            Verdict::Refused => step.refused += 1,
+            Verdict::Error => step.errors += 1,
         }
     }
 
-    fn second(&mut self, number: usize) -> &mut Second {
-        if self.seconds.len() <= number {
-            let empty = || Second { requests: 0, errors: 0, refused: 0, latency: Times::new(2) };
-            self.seconds.resize_with(number + 1, empty);
+    fn step(&mut self, number: usize) -> &mut Step {
+        if self.steps.len() <= number {
+            let empty = || Step { requests: 0, errors: 0, refused: 0, latency: Times::new(2) };
+            self.steps.resize_with(number + 1, empty);
         }
-        &mut self.seconds[number]
+        &mut self.steps[number]
     }
 
-    /// Adds what another thread has seen.
+    /// Adds what another thread has seen of the same measurement.
     pub fn add(&mut self, other: &Self) {
         self.all.add(&other.all);
         for (operation, group) in &other.operations {
             self.operations.entry(operation).or_insert_with(Group::new).add(group);
         }
-        for (number, theirs) in other.seconds.iter().enumerate() {
-            let second = self.second(number);
-            second.requests += theirs.requests;
-            second.errors += theirs.errors;
-            second.refused += theirs.refused;
-            second.latency.add(&theirs.latency);
+        for (number, theirs) in other.steps.iter().enumerate() {
+            let step = self.step(number);
+            step.requests += theirs.requests;
+            step.errors += theirs.errors;
+            step.refused += theirs.refused;
+            step.latency.add(&theirs.latency);
         }
     }
 
-    /// Of a run of this length.
-    pub fn measured(&self, length: Duration) -> Measured {
-        let moment = |(second, seen): (usize, &Second)| Moment {
-            second,
+    pub fn measured(&self) -> Measured {
+        let moment = |(number, seen): (usize, &Step)| Moment {
+            second: number as u64 * self.step_seconds,
+            seconds: self.step_seconds,
             requests: seen.requests,
             errors: seen.errors,
             refused: seen.refused,
@@ -276,16 +268,16 @@ impl Recorder {
         };
         let latency = &self.all.latency;
         let shares = latency.0.iter_quantiles(5).map(|step| step.quantile_iterated_to());
-        let mut distribution: Vec<(f64, f64)> = shares.map(|share| (share, latency.at(share))).collect();
+        let mut distribution: Vec<(f64, f64)> =
+            shares.filter_map(|share| Some((share, latency.at(share)?))).collect();
         distribution.dedup();
+        let summaries = self.operations.iter();
         Measured {
-            all: self.all.summary(length),
-            operations: self
-                .operations
-                .iter()
-                .map(|(name, group)| ((*name).to_owned(), group.summary(length)))
+            all: self.all.summary(self.length),
+            operations: summaries
+                .map(|(name, group)| ((*name).to_owned(), group.summary(self.length)))
                 .collect(),
-            timeline: self.seconds.iter().enumerate().map(moment).collect(),
+            timeline: self.steps.iter().enumerate().map(moment).collect(),
             distribution,
         }
     }
@@ -296,9 +288,10 @@ mod tests {
     use super::*;
 
     fn seen(operation: &'static str, status: u16, milliseconds: u64, second: u64) -> Observation {
+        let odd = milliseconds == 1;
         Observation {
             operation,
-            outcome: Outcome::Answered { status, empty: milliseconds == 1 },
+            outcome: Outcome::Answered { status, empty: odd, degraded: odd },
             latency: Duration::from_millis(milliseconds),
             service: Duration::from_millis(1),
             bytes: 10,
@@ -308,7 +301,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_what_was_answered_and_refusals_and_errors_are_told_apart() {
-        let (mut one, mut other) = (Recorder::new(), Recorder::new());
+        let length = Duration::from_secs(4);
+        let (mut one, mut other) = (Recorder::new(length), Recorder::new(length));
         for milliseconds in 1..=100 {
             let recorder = if milliseconds % 2 == 0 { &mut one } else { &mut other };
             recorder.record(&seen("get", 200, milliseconds, milliseconds / 50));
@@ -318,19 +312,31 @@ mod tests {
         }
         one.record(&Observation { outcome: Outcome::Failed("not reached"), ..seen("search", 0, 0, 4) });
         one.add(&other);
-        let Measured { all, operations, timeline, distribution } = one.measured(Duration::from_secs(4));
-        assert_eq!((all.requests, all.refused, all.errors, all.empty), (105, 2, 3, 1));
+        let Measured { all, operations, timeline, distribution } = one.measured();
+        assert_eq!((all.requests, all.refused, all.errors), (105, 2, 3));
+        assert_eq!((all.empty, all.degraded), (1, 1));
         assert!((all.throughput - 25.0).abs() < 1e-9);
-        assert!((all.latency_ms.p50 - 50.0).abs() < 0.1 && (all.latency_ms.p99 - 99.0).abs() < 0.2);
-        assert!((all.latency_ms.max - 100.0).abs() < 0.2 && (all.service_ms.max - 1.0).abs() < 0.01);
+        let (latency, service) = (all.latency_ms.unwrap(), all.service_ms.unwrap());
+        assert!((latency.p50 - 50.0).abs() < 0.1 && (latency.p99 - 99.0).abs() < 0.2);
+        assert!((latency.max - 100.0).abs() < 0.2 && (service.max - 1.0).abs() < 0.01);
         assert_eq!((all.statuses["200"], all.statuses["not reached"]), (100, 1));
         assert_eq!((operations["get"].requests, operations["search"].requests), (100, 5));
+        assert_eq!(operations["search"].latency_ms, None, "nothing was answered");
         assert_eq!(timeline.len(), 5);
         assert_eq!((timeline[0].requests, timeline[0].refused, timeline[0].errors), (53, 2, 2));
-        assert_eq!((timeline[3].requests, timeline[4].errors), (0, 1));
+        assert_eq!((timeline[3].requests, timeline[3].p99_ms, timeline[4].errors), (0, None, 1));
         assert!(
             distribution.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1),
             "{distribution:?}"
         );
+    }
+
+    #[test]
+    fn a_long_run_has_no_longer_timeline() {
+        let day = Duration::from_secs(86_400);
+        let mut recorder = Recorder::new(day);
+        recorder.record(&seen("get", 200, 1, 86_399));
+        let timeline = recorder.measured().timeline;
+        assert_eq!((timeline.len(), timeline[599].seconds, timeline[599].requests), (600, 144, 1));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::measure::Outcome;
+use crate::outcome::{Outcome, Verdict};
 
 /// How often it is brought up to date, at most: a request must not cost a look at the terminal.
 const EVERY_MILLISECONDS: u64 = 200;
@@ -36,10 +36,7 @@ impl Progress {
     }
 
     pub fn done(&self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Answered { status: 200..=399, .. } => &self.answered,
-            _ => &self.others,
-        };
+        let counter = if outcome.verdict() == Verdict::Good { &self.answered } else { &self.others };
         counter.fetch_add(1, Ordering::Relaxed);
         let now = self.started.elapsed();
         let (milliseconds, due) = (now.as_millis() as u64, self.next.load(Ordering::Relaxed));

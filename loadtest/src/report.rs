@@ -19,10 +19,15 @@ pub struct Report {
 }
 
 /// As they were given.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub scenario: String,
+    /// That the service held when it began.
+    pub contexts: u64,
+    pub dims: u16,
+    pub users: u64,
     pub clients: u16,
+    pub threads: u8,
     /// Requests a second; none in a closed loop.
     pub rate: Option<f64>,
     pub burst: Option<f64>,
@@ -47,14 +52,20 @@ pub struct Ratios {
     pub throughput: f64,
     pub p99: f64,
     rows: Vec<(String, f64, f64)>,
+    /// How the runs were told to be, when not alike.
+    differs: Option<String>,
 }
 
 impl Settings {
-    pub fn of(arguments: &RunArguments) -> Self {
+    pub fn of(arguments: &RunArguments, contexts: u64) -> Self {
         let scenario = clap::ValueEnum::to_possible_value(&arguments.scenario);
         Self {
             scenario: scenario.map(|value| value.get_name().to_owned()).unwrap_or_default(),
+            contexts,
+            dims: arguments.corpus.dims,
+            users: arguments.corpus.users,
             clients: arguments.clients,
+            threads: arguments.threads,
             rate: arguments.rate,
             burst: arguments.burst,
             seconds: arguments.seconds,
@@ -79,8 +90,8 @@ impl Settings {
         };
         let cache = if self.no_cache { ", nothing from a cache" } else { "" };
         format!(
-            "{}: {load}, {} s after {} s of warm-up{cache}",
-            self.scenario, self.seconds, self.warm_up_seconds
+            "{}: {load}, {} s after {} s of warm-up, {} contexts{cache}",
+            self.scenario, self.seconds, self.warm_up_seconds, self.contexts
         )
     }
 }
@@ -135,20 +146,26 @@ impl Report {
 
     fn write(&self, table: &mut String) -> std::fmt::Result {
         writeln!(table, "{}\n", self.settings.in_words())?;
-        writeln!(
+        write!(
             table,
-            "{:18}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}",
-            "", "answered/s", "p50 ms", "p95 ms", "p99 ms", "max ms", "refused", "errors", "empty", "MB/s"
+            "{:18}{:>10}{:>9}{:>9}{:>9}{:>10}",
+            "", "answered/s", "p50 ms", "p95 ms", "p99 ms", "max ms"
         )?;
+        write!(table, "{:>9}{:>8}{:>8}{:>10}{:>8}", "refused", "errors", "empty", "degraded", "MB/s")?;
         for (name, row) in self.rows() {
-            let times = &row.latency_ms;
             let megabytes = row.bytes as f64 / 1e6 / self.settings.seconds as f64;
+            write!(table, "\n{name:18}{:10.1}", row.throughput)?;
+            match &row.latency_ms {
+                Some(times) => {
+                    write!(table, "{:9.2}{:9.2}{:9.2}{:10.1}", times.p50, times.p95, times.p99, times.max)?
+                }
+                None => write!(table, "{:37}", "")?,
+            }
             write!(
                 table,
-                "{name:18}{:10.0}{:10.2}{:9.2}{:9.2}{:9.1}",
-                row.throughput, times.p50, times.p95, times.p99, times.max
+                "{:9}{:8}{:8}{:10}{megabytes:8.1}",
+                row.refused, row.errors, row.empty, row.degraded
             )?;
-            writeln!(table, "{:9}{:9}{:9}{megabytes:8.1}", row.refused, row.errors, row.empty)?;
         }
         let unusual = self.measured.all.statuses.iter().filter(|(status, _)| !status.starts_with('2'));
         for (status, count) in unusual {
@@ -160,30 +177,40 @@ impl Report {
 
 impl Ratios {
     /// # Errors
-    /// When the first run answered nothing.
+    /// When they are runs of different scenarios, or one of them answered nothing.
     pub fn of(before: &Report, after: &Report) -> Result<Self, String> {
         if before.settings.scenario != after.settings.scenario {
             return Err(format!("{} is no {}", after.settings.scenario, before.settings.scenario));
         }
-        let ratio = |pick: fn(&Summary) -> f64| {
-            let (before, after) = (pick(&before.measured.all), pick(&after.measured.all));
-            if before > 0.0 { Ok(after / before) } else { Err("the first run answered nothing".to_owned()) }
-        };
         let mut rows = Vec::new();
         for (name, then) in before.rows() {
-            if let Some((_, now)) = after.rows().into_iter().find(|(other, _)| *other == name) {
-                rows.push((format!("{name}: answered/s"), then.throughput, now.throughput));
-                rows.push((format!("{name}: p50 ms"), then.latency_ms.p50, now.latency_ms.p50));
-                rows.push((format!("{name}: p99 ms"), then.latency_ms.p99, now.latency_ms.p99));
-            }
+            let now = after.rows().into_iter().find(|(other, _)| *other == name).map(|(_, now)| now);
+            let Some(now) = now else { continue };
+            let (Some(then_ms), Some(now_ms)) = (&then.latency_ms, &now.latency_ms) else { continue };
+            rows.push((format!("{name}: answered/s"), then.throughput, now.throughput));
+            rows.push((format!("{name}: p50 ms"), then_ms.p50, now_ms.p50));
+            rows.push((format!("{name}: p99 ms"), then_ms.p99, now_ms.p99));
         }
-        Ok(Self { throughput: ratio(|all| all.throughput)?, p99: ratio(|all| all.latency_ms.p99)?, rows })
+        let (then, now) = (&before.measured.all, &after.measured.all);
+        let (Some(then_ms), Some(now_ms)) = (&then.latency_ms, &now.latency_ms) else {
+            return Err("one of the runs answered nothing".to_owned());
+        };
+        let in_words = |report: &Report| format!("\n  {}", report.settings.in_words());
+        Ok(Self {
+            throughput: now.throughput / then.throughput,
+            p99: now_ms.p99 / then_ms.p99,
+            rows,
+            differs: (before.settings != after.settings).then(|| in_words(before) + &in_words(after)),
+        })
     }
 
     pub fn table(&self) -> String {
         let mut table = format!("{:30}{:>12}{:>12}{:>8}", "", "before", "after", "ratio");
         for (name, before, after) in &self.rows {
             write!(table, "\n{name:30}{before:12.2}{after:12.2}{:8.2}", after / before).ok();
+        }
+        if let Some(differs) = &self.differs {
+            write!(table, "\nnot run in the same way:{differs}").ok();
         }
         table
     }

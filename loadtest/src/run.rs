@@ -13,20 +13,23 @@ use std::{
 
 use tokio::{
     runtime::Builder,
-    task::LocalSet,
+    task::{JoinSet, LocalSet},
     time::{Instant, sleep_until},
 };
 
 use crate::{
     arrivals::{Load, Schedule},
     client::Target,
-    measure::{Measured, Observation, Outcome, Recorder},
+    measure::{Measured, Observation, Recorder},
+    outcome::Outcome,
     progress::Progress,
     scenario::{Plan, Step},
 };
 
-/// How an answer begins that found nothing.
-const NOTHING_FOUND: &[u8] = b"{\"data\":[]";
+/// The clock that wakes a connection is a millisecond coarse; so much later than due is not the service's fault.
+const COARSE: Duration = Duration::from_millis(2);
+/// Of what was due and could not be sent before the end.
+const NOT_SENT: &str = "not sent in time";
 
 /// How a scenario is run.
 #[derive(Clone, Debug)]
@@ -50,7 +53,7 @@ struct Run {
     /// The number of the next request.
     next: AtomicUsize,
     warm_up: Duration,
-    whole: Duration,
+    length: Duration,
     progress: Progress,
 }
 
@@ -59,16 +62,16 @@ struct Run {
 /// # Errors
 /// When a thread of the generator failed.
 pub fn run(target: &Target, plan: Plan, settings: &Settings) -> Result<Measured, String> {
-    let whole = settings.warm_up + settings.length;
-    let schedule = Schedule::new(settings.load, whole, settings.seed);
+    let Settings { load, warm_up, length, seed, .. } = *settings;
+    let schedule = Schedule::new(load, warm_up, length, seed);
     let run = Arc::new(Run {
         plan,
         schedule,
         target: target.clone(),
         next: AtomicUsize::new(0),
-        warm_up: settings.warm_up,
-        whole,
-        progress: Progress::new(whole),
+        warm_up,
+        length,
+        progress: Progress::new(warm_up + length),
     });
     let threads = settings.threads.clamp(1, settings.clients.max(1));
     let started = Instant::now();
@@ -79,50 +82,73 @@ pub fn run(target: &Target, plan: Plan, settings: &Settings) -> Result<Measured,
             thread::spawn(move || drive(&run, clients, started))
         })
         .collect();
-    let mut recorder = Recorder::new();
+    let mut recorder = Recorder::new(length);
     for thread in running {
         let part = thread.join().map_err(|_| "a thread of the load generator failed")?;
-        recorder
-            .add(&part.map_err(|error| format!("a thread of the load generator did not start: {error}"))?);
+        recorder.add(&part.map_err(|error| format!("a thread of the load generator failed: {error}"))?);
     }
     run.progress.finish();
-    Ok(recorder.measured(settings.length))
+    run.record_unsent(&mut recorder);
+    Ok(recorder.measured())
+}
+
+impl Run {
+    /// What was due and not sent, because the service had not answered what was: whoever leaves this out sees a service that hangs
+    /// as one that is asked nothing.
+    fn record_unsent(&self, recorder: &mut Recorder) {
+        if !self.schedule.is_open() {
+            return;
+        }
+        let from = self.next.load(Ordering::Relaxed);
+        for due in (from..).map_while(|number| self.schedule.due(number)) {
+            if let Some(at) = due.checked_sub(self.warm_up) {
+                let waited = self.length.saturating_sub(at);
+                let outcome = Outcome::Failed(NOT_SENT);
+                recorder.record(&Observation {
+                    operation: NOT_SENT,
+                    outcome,
+                    latency: waited,
+                    service: Duration::ZERO,
+                    bytes: 0,
+                    at,
+                });
+            }
+        }
+    }
 }
 
 /// One thread's share of the connections.
 fn drive(run: &Arc<Run>, clients: usize, started: Instant) -> std::io::Result<Recorder> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let recorder = Rc::new(RefCell::new(Recorder::new()));
-    let local = LocalSet::new();
-    for _ in 0..clients {
-        local.spawn_local(ask_in_turn(Arc::clone(run), Rc::clone(&recorder), started));
-    }
-    runtime.block_on(local);
-    Ok(recorder.replace(Recorder::new()))
+    let recorder = Rc::new(RefCell::new(Recorder::new(run.length)));
+    let mut asking = JoinSet::new();
+    LocalSet::new().block_on(&runtime, async {
+        for _ in 0..clients {
+            asking.spawn_local(ask_in_turn(Arc::clone(run), Rc::clone(&recorder), started));
+        }
+        while let Some(done) = asking.join_next().await {
+            done.map_err(std::io::Error::other)?;
+        }
+        Ok(recorder.replace(Recorder::new(run.length)))
+    })
 }
 
 async fn ask_in_turn(run: Arc<Run>, recorder: Rc<RefCell<Recorder>>, started: Instant) {
     let mut connection = run.target.connection();
-    while started.elapsed() < run.whole {
+    while started.elapsed() < run.warm_up + run.length {
         let number = run.next.fetch_add(1, Ordering::Relaxed);
         let Some(due) = run.schedule.due(number) else { return };
-        let Step { operation, call, finds } = run.plan.step(number);
+        let Step { operation, call, expected } = run.plan.step(number);
         let due = started + due;
-        let came_late = due <= Instant::now();
         sleep_until(due).await;
         let sent = Instant::now();
-        // The clock that wakes us is a millisecond coarse; that is not the service's fault. Who comes late because every
-        // connection was busy has waited for the service.
-        let since = if came_late && run.schedule.is_open() { due } else { sent };
+        // Who comes late because every connection was busy has waited for the service.
+        let is_late = run.schedule.is_open() && sent - due > COARSE;
+        let since = if is_late { due } else { sent };
         let answer = connection.ask(&call).await;
         let done = Instant::now();
-        let (outcome, bytes) = match answer {
-            Ok(answer) => {
-                let empty = finds && answer.body.starts_with(NOTHING_FOUND);
-                (Outcome::Answered { status: answer.status.as_u16(), empty }, answer.body.len())
-            }
-            Err(error) => (Outcome::Failed(error.kind()), 0),
-        };
+        let outcome = Outcome::of(expected, &answer);
+        let bytes = answer.map_or(0, |answer| answer.body.len());
         run.progress.done(&outcome);
         if let Some(at) = (since - started).checked_sub(run.warm_up) {
             recorder.borrow_mut().record(&Observation {

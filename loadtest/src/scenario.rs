@@ -1,5 +1,7 @@
 //! What is asked: the scenarios, and the requests that they are made of.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use clap::ValueEnum;
 use hyper::Method;
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Call, Connection},
     data::{Corpus, Query},
+    outcome::Expected,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,7 +24,7 @@ pub enum Scenario {
     Get,
     /// Searches by a given vector
     SearchVector,
-    /// Searches by meaning, which the service has to embed
+    /// Searches by meaning; the service embeds the query
     SearchSemantic,
     /// Searches by words
     SearchKeyword,
@@ -31,7 +34,7 @@ pub enum Scenario {
     SearchUser,
     /// Packs context for a prompt
     Pack,
-    /// Ninety reads (searches, gets, packs, lists) to ten writes (creations, changes)
+    /// Ninety reads (searches, gets, packs) to ten writes (creations, changes)
     Mixed,
 }
 
@@ -39,8 +42,7 @@ pub enum Scenario {
 pub struct Step {
     pub operation: &'static str,
     pub call: Call,
-    /// Whether it looks for something, which may not be there.
-    pub finds: bool,
+    pub expected: Expected,
 }
 
 /// What of a scenario can be chosen.
@@ -51,9 +53,11 @@ pub struct Options {
     pub queries: u64,
     /// Contexts that the service holds, of those that `data` makes.
     pub contexts: u64,
-    /// Each query is asked as often as any other, and none is answered from a cache.
+    /// Nothing is answered from a cache, and no query is embedded already.
     pub no_cache: bool,
     pub seed: u64,
+    /// Of this run alone: what it writes has keys that nothing else has.
+    pub run: u64,
 }
 
 /// All that is to be asked.
@@ -61,21 +65,9 @@ pub struct Plan {
     scenario: Scenario,
     options: Options,
     corpus: Corpus,
-    queries: Vec<Bodies>,
+    queries: Vec<Query>,
     /// Of contexts that are there.
     ids: Vec<String>,
-    /// New contexts have numbers from here on, so that their keys are new.
-    new_from: u64,
-}
-
-/// A query in the forms in which it is asked.
-struct Bodies {
-    vector: Bytes,
-    semantic: Bytes,
-    keyword: Bytes,
-    hybrid: Bytes,
-    user: Bytes,
-    pack: Bytes,
 }
 
 /// Ids are read from the service, a page of so many at a time.
@@ -110,61 +102,85 @@ impl Plan {
         if reads_ids && ids.is_empty() {
             return Err("there are no contexts to be read: import what `loadtest data` makes".to_owned());
         }
-        let queries = (0..options.queries.max(1))
-            .map(|number| Bodies::new(&corpus.query(number, options.contexts), options.limit))
-            .collect();
-        let new_from = options.contexts;
-        Ok(Self { scenario, options, corpus, queries, ids, new_from })
+        let queries = (0..options.queries).map(|number| corpus.query(number, options.contexts)).collect();
+        Ok(Self { scenario, options, corpus, queries, ids })
     }
 
-    /// The request of this number. The same number makes the same request.
+    /// The request of this number. The same number makes the same request, but for the keys of what is new.
     pub fn step(&self, number: usize) -> Step {
+        let number = number as u64;
         let mut chance =
-            StdRng::seed_from_u64(self.options.seed ^ (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            StdRng::seed_from_u64(self.options.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         if self.scenario != Scenario::Mixed {
-            return self.step_of(self.scenario, number as u64, &mut chance);
+            return self.step_of(self.scenario, number, &mut chance);
         }
         let draw = chance.random_range(0..100);
         match MIX.iter().find(|(below, _)| draw < *below) {
-            Some((_, scenario)) => self.step_of(*scenario, number as u64, &mut chance),
+            Some((_, scenario)) => self.step_of(*scenario, number, &mut chance),
             None => self.change(number, &mut chance),
         }
     }
 
     fn step_of(&self, scenario: Scenario, number: u64, chance: &mut StdRng) -> Step {
-        let query = &self.queries[self.ranked(self.queries.len(), chance)];
-        let search =
-            |operation, body: &Bytes| self.post(operation, "/v1/contexts/search", body.clone(), true);
         match scenario {
             Scenario::Ingest => {
-                let context = self.corpus.context(self.new_from + number);
-                self.post("ingest", "/v1/contexts", Bytes::from(context.to_string()), false)
+                let body = self.new_context(number);
+                self.post("ingest", "/v1/contexts", &body, Expected::Created)
             }
             Scenario::IngestBatch => {
-                let first = self.new_from + number * BATCH;
-                let create = |number| json!({"op": "create", "context": self.corpus.context(number)});
+                let first = number * BATCH;
+                let create = |number| json!({"op": "create", "context": self.new_context(number)});
                 let operations: Vec<Value> = (first..first + BATCH).map(create).collect();
-                let body = json!({"operations": operations}).to_string();
-                self.post("ingest-batch", "/v1/contexts/batch", Bytes::from(body), false)
+                let body = json!({"operations": operations});
+                self.post("ingest-batch", "/v1/contexts/batch", &body, Expected::AllCreated)
             }
             Scenario::Get | Scenario::Mixed => {
                 let id = &self.ids[self.ranked(self.ids.len(), chance)];
-                self.call("get", Method::GET, format!("/v1/contexts/{id}"), Bytes::new(), false)
+                self.call("get", Method::GET, format!("/v1/contexts/{id}"), Bytes::new(), Expected::Success)
             }
-            Scenario::SearchVector => search("search-vector", &query.vector),
-            Scenario::SearchSemantic => search("search-semantic", &query.semantic),
-            Scenario::SearchKeyword => search("search-keyword", &query.keyword),
-            Scenario::SearchHybrid => search("search-hybrid", &query.hybrid),
-            Scenario::SearchUser => search("search-user", &query.user),
-            Scenario::Pack => self.post("pack", "/v1/contexts/pack", query.pack.clone(), false),
+            _ => self.search(scenario, number, &self.queries[self.ranked(self.queries.len(), chance)]),
         }
     }
 
+    fn search(&self, scenario: Scenario, number: u64, query: &Query) -> Step {
+        let limit = self.options.limit;
+        // A word that nobody has used yet: else the text's embedding is known from the last time.
+        let text = if self.options.no_cache {
+            Cow::from(format!("{} q{:x}n{number}", query.text, self.options.run))
+        } else {
+            Cow::from(&query.text)
+        };
+        let by_text = |mode: &str| json!({"query": text, "mode": mode, "limit": limit});
+        let (operation, body) = match scenario {
+            Scenario::SearchVector => {
+                ("search-vector", json!({"vector": query.vector, "mode": "semantic", "limit": limit}))
+            }
+            Scenario::SearchSemantic => ("search-semantic", by_text("semantic")),
+            Scenario::SearchKeyword => ("search-keyword", by_text("keyword")),
+            Scenario::SearchUser => {
+                ("search-user", json!({"query": text, "user_id": query.user_id, "limit": limit}))
+            }
+            Scenario::Pack => {
+                let body = json!({"query": text, "budget": {"max_tokens": PACK_TOKENS}});
+                return self.post("pack", "/v1/contexts/pack", &body, Expected::Found);
+            }
+            _ => ("search-hybrid", by_text("hybrid")),
+        };
+        self.post(operation, "/v1/contexts/search", &body, Expected::Found)
+    }
+
+    /// One that is like those that are there, under a key of its own.
+    fn new_context(&self, number: u64) -> Value {
+        let mut context = self.corpus.context(self.options.contexts + number);
+        context["key"] = json!(format!("loadtest-{:x}-{number}", self.options.run));
+        context
+    }
+
     /// A change of what a context says beside its text.
-    fn change(&self, number: usize, chance: &mut StdRng) -> Step {
+    fn change(&self, number: u64, chance: &mut StdRng) -> Step {
         let id = &self.ids[chance.random_range(0..self.ids.len())];
-        let body = json!({"metadata": {"changed_by_request": number}}).to_string();
-        self.call("change", Method::PATCH, format!("/v1/contexts/{id}"), Bytes::from(body), false)
+        let body = json!({"metadata": {"changed_by": self.options.run, "request": number}}).to_string();
+        self.call("change", Method::PATCH, format!("/v1/contexts/{id}"), Bytes::from(body), Expected::Success)
     }
 
     /// One of so many: where caches count some are asked for far more often than others, as people do.
@@ -174,34 +190,26 @@ impl Plan {
         ((place * count as f64) as usize).min(count - 1)
     }
 
-    fn post(&self, operation: &'static str, path: &str, body: Bytes, finds: bool) -> Step {
-        self.call(operation, Method::POST, path.to_owned(), body, finds)
+    fn post(&self, operation: &'static str, path: &str, body: &Value, expected: Expected) -> Step {
+        self.call(operation, Method::POST, path.to_owned(), Bytes::from(body.to_string()), expected)
     }
 
-    fn call(&self, operation: &'static str, method: Method, path: String, body: Bytes, finds: bool) -> Step {
-        Step { operation, call: Call { method, path, body, no_cache: self.options.no_cache }, finds }
-    }
-}
-
-impl Bodies {
-    fn new(query: &Query, limit: u32) -> Self {
-        let body = |value: Value| Bytes::from(value.to_string());
-        let by_words = |mode: &str| body(json!({"query": query.text, "mode": mode, "limit": limit}));
-        Self {
-            vector: body(json!({"vector": query.vector, "mode": "semantic", "limit": limit})),
-            semantic: by_words("semantic"),
-            keyword: by_words("keyword"),
-            hybrid: by_words("hybrid"),
-            user: body(json!({"query": query.text, "user_id": query.user_id, "limit": limit})),
-            pack: body(json!({"query": query.text, "budget": {"max_tokens": PACK_TOKENS}})),
-        }
+    fn call(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: String,
+        body: Bytes,
+        expected: Expected,
+    ) -> Step {
+        Step { operation, call: Call { method, path, body, no_cache: self.options.no_cache }, expected }
     }
 }
 
 /// Ids of contexts that are there, the newest first.
 async fn ids(connection: &mut Connection) -> Result<Vec<String>, String> {
     let (mut ids, mut cursor) = (Vec::new(), None::<String>);
-    while ids.len() < IDS_MAX {
+    for _ in 0..IDS_MAX / PAGE {
         let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
         let page =
             ask(connection, Method::GET, &format!("/v1/contexts?limit={PAGE}{after}"), Bytes::new()).await?;

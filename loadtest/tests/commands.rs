@@ -1,6 +1,13 @@
 //! The program as people run it. The service is a stand-in: it does what a real one does not on request, such as standing still
 //! for half a second. The scenarios run against a real one in `scripts/measure-load smoke`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -14,7 +21,9 @@ use std::{
 };
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Method, Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::RwLock};
@@ -36,6 +45,8 @@ fn words(output: &Output) -> String {
 struct Manners {
     /// At this request it stands still for half a second, and nobody is answered meanwhile.
     stops_at: usize,
+    /// From this one on it never answers.
+    hangs_from: usize,
     /// From this one on it says that it has too much to do.
     refuses_from: usize,
 }
@@ -45,28 +56,48 @@ const STOP: Duration = Duration::from_millis(500);
 struct Service {
     manners: Manners,
     reads: AtomicUsize,
+    under_way: AtomicUsize,
+    most_under_way: Arc<AtomicUsize>,
     still: RwLock<()>,
 }
 
 impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let path = request.uri().path().to_owned();
+        let (path, is_write) = (request.uri().path().to_owned(), request.method() == Method::POST);
         request.into_body().collect().await.ok();
         let body = match path.as_str() {
             "/v1/contexts/count" => r#"{"count": 2}"#,
+            "/v1/contexts" if is_write => return self.create(),
             "/v1/contexts" => r#"{"data": [{"id": "a"}, {"id": "b"}], "next_cursor": null}"#,
-            _ => return self.read().await,
+            "/v1/contexts/a" | "/v1/contexts/b" | "/v1/contexts/search" => return self.read().await,
+            _ => return Response::default(),
         };
         Response::new(Full::from(body))
     }
 
+    /// Every other one was there already.
+    fn create(&self) -> Response<Full<Bytes>> {
+        let is_new = self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        let mut response = Response::new(Full::from("{}"));
+        *response.status_mut() = if is_new { hyper::StatusCode::CREATED } else { hyper::StatusCode::OK };
+        response
+    }
+
     async fn read(&self) -> Response<Full<Bytes>> {
         let number = self.reads.fetch_add(1, Ordering::Relaxed);
+        if number >= self.manners.hangs_from {
+            std::future::pending::<()>().await;
+        }
         if number == self.manners.stops_at {
             let _still = self.still.write().await;
             tokio::time::sleep(STOP).await;
         }
+        let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_under_way.fetch_max(under_way, Ordering::SeqCst);
         let _moving = self.still.read().await;
+        // Long enough for the others to come.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
         let mut response = Response::new(Full::from(r#"{"data":[],"more":"of it"}"#));
         if number >= self.manners.refuses_from {
             *response.status_mut() = hyper::StatusCode::SERVICE_UNAVAILABLE;
@@ -75,8 +106,17 @@ impl Service {
     }
 }
 
-/// Starts a stand-in in a thread of its own; it ends with the process.
-fn serve(manners: Manners) -> SocketAddr {
+/// Starts a stand-in in a thread of its own; it ends with the process. Answers where it is, and the most requests that it had
+/// under way at once.
+fn serve(manners: Manners) -> (SocketAddr, Arc<AtomicUsize>) {
+    let most_under_way = Arc::new(AtomicUsize::new(0));
+    let service = Arc::new(Service {
+        manners,
+        reads: AtomicUsize::new(0),
+        under_way: AtomicUsize::new(0),
+        most_under_way: Arc::clone(&most_under_way),
+        still: RwLock::new(()),
+    });
     let (address, known) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime =
@@ -84,7 +124,6 @@ fn serve(manners: Manners) -> SocketAddr {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             address.send(listener.local_addr().unwrap()).unwrap();
-            let service = Arc::new(Service { manners, reads: AtomicUsize::new(0), still: RwLock::new(()) });
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let service = Arc::clone(&service);
@@ -98,64 +137,114 @@ fn serve(manners: Manners) -> SocketAddr {
             }
         });
     });
-    known.recv().unwrap()
+    (known.recv().unwrap(), most_under_way)
 }
 
-const WELL: Manners = Manners { stops_at: usize::MAX, refuses_from: usize::MAX };
+const WELL: Manners = Manners { stops_at: usize::MAX, hangs_from: usize::MAX, refuses_from: usize::MAX };
+
+struct Ran {
+    output: Output,
+    report: Value,
+    most_under_way: usize,
+}
 
 /// Runs a scenario for some seconds, and reads its report.
-fn run(manners: Manners, folder: &Path, arguments: &[&str]) -> (Output, Value) {
-    let url = format!("http://{}", serve(manners));
+fn run(manners: Manners, folder: &Path, arguments: &[&str]) -> Ran {
+    let (address, most_under_way) = serve(manners);
+    let url = format!("http://{address}");
     let (json, html) = (folder.join("report.json"), folder.join("report.html"));
-    let common = [
-        "--url",
-        &url,
-        "--warm-up-seconds",
-        "0",
-        "--json",
-        json.to_str().unwrap(),
-        "--html",
-        html.to_str().unwrap(),
-    ];
-    let output = loadtest(&[&["run"], arguments, &common].concat());
+    let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let output = loadtest(&[&["run"], arguments, &["--url", &url], &files].concat());
     let report = std::fs::read(json).unwrap_or_else(|error| panic!("{error}: {}", words(&output)));
-    (output, serde_json::from_slice(&report).unwrap())
+    let report = serde_json::from_slice(&report).unwrap_or(Value::Null);
+    Ran { output, report, most_under_way: most_under_way.load(Ordering::SeqCst) }
 }
+
+const AT_ONCE: [&str; 2] = ["--warm-up-seconds", "0"];
 
 #[test]
 fn the_time_of_those_who_come_while_the_service_stands_still_counts() {
     let folder = tempfile::tempdir().unwrap();
-    let open = ["get", "--rate", "200", "--clients", "4", "--seconds", "3"];
-    let (output, report) = run(Manners { stops_at: 200, ..WELL }, folder.path(), &open);
+    let open = [&["get", "--rate", "200", "--clients", "4", "--seconds", "3"], &AT_ONCE[..]].concat();
+    let manners = Manners { stops_at: 200, ..WELL };
+    let Ran { output, report, most_under_way } = run(manners, folder.path(), &open);
     assert!(output.status.success(), "{}", words(&output));
+    assert!(most_under_way <= 4, "{most_under_way}");
     let at = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
     assert!((450.0..750.0).contains(&at("/requests")), "{report}");
     assert_eq!(at("/errors").to_string(), "0");
     // Four connections stood still; some hundred requests were due meanwhile, the first of which waited the longest.
-    assert!(at("/service_ms/p95") < 100.0, "{report}");
-    assert!(at("/latency_ms/p95") > 150.0 && at("/latency_ms/max") >= 450.0, "{report}");
+    assert!(at("/latency_ms/p95") > at("/service_ms/p95") + 100.0, "{report}");
+    assert!(at("/latency_ms/max") >= 450.0, "{report}");
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("200 requests a second"), "{page}");
     assert!(!page.contains("src=") && !page.contains("href="), "it needs nothing else");
 }
 
 #[test]
+fn what_a_service_that_hangs_leaves_unsent_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = [
+        "get",
+        "--rate",
+        "100",
+        "--burst",
+        "3",
+        "--clients",
+        "2",
+        "--seconds",
+        "1",
+        "--deadline-seconds",
+        "2",
+    ];
+    let manners = Manners { hangs_from: 0, ..WELL };
+    let Ran { report, .. } = run(manners, folder.path(), &[&open[..], &AT_ONCE].concat());
+    let statuses = |name: &str| report["statuses"][name].as_u64().unwrap_or_default();
+    assert_eq!(statuses("no answer in time"), 2, "{report}");
+    // A hundred, and for a fifth of the time thrice as many.
+    assert!((90..200).contains(&statuses("not sent in time")), "{report}");
+    assert_eq!((&report["latency_ms"], &report["errors"]), (&Value::Null, &report["requests"]));
+}
+
+#[test]
 fn a_closed_loop_has_so_many_requests_under_way_and_refusals_are_no_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let closed = ["search-keyword", "--clients", "3", "--threads", "2", "--seconds", "1"];
-    let (output, report) = run(Manners { refuses_from: 100, ..WELL }, folder.path(), &closed);
+    let closed =
+        [&["search-keyword", "--clients", "3", "--threads", "2", "--seconds", "1"], &AT_ONCE[..]].concat();
+    let manners = Manners { refuses_from: 100, ..WELL };
+    let Ran { output, report, most_under_way } = run(manners, folder.path(), &closed);
     assert!(output.status.success(), "{}", words(&output));
     let count = |name: &str| report[name].as_u64().unwrap();
-    assert_eq!((count("empty"), count("errors")), (100, 0), "{report}");
+    assert_eq!((count("empty"), count("degraded"), count("errors")), (100, 100, 0), "{report}");
     assert_eq!(count("refused") + 100, count("requests"));
-    assert_eq!(report["statuses"]["503"], report["refused"]);
+    assert_eq!((&report["statuses"]["503"], most_under_way), (&report["refused"], 3));
+}
+
+#[test]
+fn the_warm_up_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let warm = ["get", "--rate", "100", "--seconds", "1", "--warm-up-seconds", "2"];
+    let Ran { report, .. } = run(WELL, folder.path(), &warm);
+    let requests = report["requests"].as_u64().unwrap();
+    assert!((60..150).contains(&requests), "{report}");
+    assert!(report["timeline"].as_array().unwrap().len() <= 2, "{report}");
+}
+
+#[test]
+fn what_was_there_already_is_no_new_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let ingest = [&["ingest", "--dims", "4", "--seconds", "1", "--clients", "1"], &AT_ONCE[..]].concat();
+    let Ran { report, .. } = run(WELL, folder.path(), &ingest);
+    let (all, wrong) = (report["requests"].as_u64().unwrap(), report["errors"].as_u64().unwrap());
+    assert_eq!(report["statuses"]["not created"], report["errors"]);
+    assert!((all / 2).abs_diff(wrong) <= 1, "{report}");
 }
 
 #[test]
 fn a_bound_that_is_not_kept_fails_the_run_and_a_comparison() {
     let folder = tempfile::tempdir().unwrap();
     let bounds = ["get", "--seconds", "1", "--at-least", "/requests=1", "--at-most", "/throughput=1"];
-    let (output, _) = run(WELL, folder.path(), &bounds);
+    let Ran { output, .. } = run(WELL, folder.path(), &[&bounds[..], &AT_ONCE].concat());
     assert!(!output.status.success());
     let complaint = words(&output);
     assert!(complaint.contains("/throughput is") && !complaint.contains("/requests"), "{complaint}");
@@ -165,6 +254,14 @@ fn a_bound_that_is_not_kept_fails_the_run_and_a_comparison() {
     assert!(loadtest(&["compare", report, report, "--throughput-at-least", "0.99"]).status.success());
     let slower = loadtest(&["compare", report, report, "--p99-at-most", "0.99"]);
     assert!(words(&slower).contains("1.00 times"), "{}", words(&slower));
+    assert!(!loadtest(&["compare", report, report, "--p99-at-most", "nan"]).status.success());
+
+    // No answer is not a fast one.
+    let refused = ["get", "--seconds", "1", "--at-most", "/latency_ms/p99=1000"];
+    let manners = Manners { refuses_from: 0, ..WELL };
+    let Ran { output, .. } = run(manners, folder.path(), &[&refused[..], &AT_ONCE].concat());
+    assert!(words(&output).contains("no number at /latency_ms/p99"), "{}", words(&output));
+    assert!(words(&loadtest(&["compare", report, report])).contains("answered nothing"));
 }
 
 #[test]
@@ -174,6 +271,10 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
     assert!(words(&nobody).contains("127.0.0.1:9 cannot be reached"), "{}", words(&nobody));
     let wrong = loadtest(&["run", "get", "--url", "https://localhost"]);
     assert!(words(&wrong).contains("not of the form http://host:port"), "{}", words(&wrong));
+    let nowhere = loadtest(&["run", "get", "--url", "http://127.0.0.1:9", "--json", "/nowhere/report.json"]);
+    assert!(words(&nowhere).contains("/nowhere/report.json"), "{}", words(&nowhere));
+    let endless = ["run", "get", "--url", "http://127.0.0.1:9", "--rate", "1e9", "--seconds", "86400"];
+    assert!(words(&loadtest(&endless)).contains("lower --rate"));
     let missing = loadtest(&["compare", "nowhere.json", "nowhere.json"]);
     assert!(words(&missing).contains("nowhere.json"), "{}", words(&missing));
 }

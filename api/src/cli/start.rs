@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use actix_web::dev::ServerHandle;
 use backon::{ExponentialBuilder, Retryable};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
@@ -21,7 +20,7 @@ use crate::{
     domain::Retention,
     embedding::{self, Reranker},
     error::Result,
-    http::{self, State},
+    http::{self, ServerHandle, State},
     service::Service,
     store::Store,
     worker,
@@ -68,7 +67,10 @@ pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let providers = std::iter::once(&config.provider).chain(&config.next_provider);
     let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
     let reranker = config.reranker.clone().map(Reranker::new).transpose()?;
-    Ok(Service::new(store, cache, embedders).with_reranker(reranker).with_rate_limits(config.rate_limits))
+    Ok(Service::new(store, cache, embedders)
+        .with_reranker(reranker)
+        .with_rate_limits(config.rate_limits)
+        .with_search_limits(config.search_limits))
 }
 
 /// What a worker does besides embedding. Each loop may be cut off anywhere.

@@ -1,6 +1,9 @@
-//! How many requests may come.
+//! How many requests may come, and how many searches run.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 /// A token bucket: a request each `interval` in the long run, and so many at once after a rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,15 @@ impl Rate {
 pub struct RateLimits {
     pub api_key: Option<Rate>,
     pub tenant: Option<Rate>,
+}
+
+/// How many searches one tenant may have under way, in each process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SearchLimits {
+    /// None for as many as come.
+    pub at_once: Option<NonZeroUsize>,
+    /// So many more wait for their turn.
+    pub waiting: u32,
 }
 
 /// What a request finds in the bucket that has the least: after it, if it may pass.

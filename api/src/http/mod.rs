@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+pub use actix_web::dev::ServerHandle;
 use actix_web::{
     App, HttpServer,
     dev::{Server, ServiceRequest},

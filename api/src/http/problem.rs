@@ -103,7 +103,7 @@ pub(super) enum Problems {
     /// The API key lacks the scope.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(#[to_schema] ProblemDetails),
-    /// The key or its tenant has sent more requests than it may; `Retry-After` says when to come back.
+    /// The key or its tenant has sent more requests than it may, or has too many searches under way; `Retry-After` says when to come back.
     #[response(status = 429, content_type = "application/problem+json")]
     RateLimited(#[to_schema] ProblemDetails),
     /// A defect of the service.
@@ -191,7 +191,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::BodyTooLarge | Code::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::InvalidVector | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TooManySearches => StatusCode::TOO_MANY_REQUESTS,
         Code::NoEmbeddingSpace
         | Code::EmbeddingProviderUnavailable
         | Code::Overloaded
@@ -235,6 +235,7 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::NoEmbeddingSpace => "No embedding space yet",
         Code::EmbeddingProviderUnavailable => "The embedding provider is away",
         Code::RateLimited => "Too many requests",
+        Code::TooManySearches => "Too many searches",
         Code::Overloaded => "Too much at once",
         Code::DatabaseUnavailable => "The database is away",
         Code::DatabaseBusy => "Another write is in the way",

@@ -37,7 +37,7 @@ use self::{pack::Packing, rerank::Reranking};
 use moka::future::Cache as Local;
 use tokio::{sync::Notify, time::Instant};
 
-use self::search::ScopeMemory;
+use self::search::{Admission, ScopeMemory};
 pub use self::{
     batch::BatchResults,
     embed::Round,
@@ -51,7 +51,7 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, RateLimiter},
-    domain::{Allowance, Principal, RateLimits, Space},
+    domain::{Allowance, Principal, RateLimits, SearchLimits, Space},
     embedding::Embedder,
     error::Result,
     store::Store,
@@ -77,6 +77,7 @@ pub struct Service {
     packing: Packing,
     reranking: Option<Arc<Reranking>>,
     rate_limiter: Option<Arc<RateLimiter>>,
+    admission: Admission,
 }
 
 impl Service {
@@ -95,6 +96,7 @@ impl Service {
             embedded: Arc::default(),
             packing: Packing::new(),
             rate_limiter: None,
+            admission: Admission::new(SearchLimits::default()),
             reranking: None,
         }
     }
@@ -107,6 +109,11 @@ impl Service {
     pub fn with_rate_limits(self, limits: RateLimits) -> Self {
         let rate_limiter = Some(Arc::new(self.cache.rate_limiter(limits)));
         Self { rate_limiter, ..self }
+    }
+
+    #[must_use]
+    pub fn with_search_limits(self, limits: SearchLimits) -> Self {
+        Self { admission: Admission::new(limits), ..self }
     }
 
     /// The same for work that can wait, when the database has much to do.

@@ -160,7 +160,7 @@ pub(super) fn push_embeddings(query: &mut QueryBuilder<Postgres>, tenant: Tenant
 const IN_VIEW_PER_CHUNK: i64 = 4;
 /// The same when most of them are outside the scope. Going on when too few are left costs more than to look far at once.
 const IN_VIEW_PER_CHUNK_NARROW: i64 = 25;
-const IN_VIEW_MIN: i64 = 200;
+const IN_VIEW_MIN: i64 = 400;
 /// Of pgvector.
 const IN_VIEW_MAX: i64 = 1_000;
 

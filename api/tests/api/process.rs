@@ -145,3 +145,19 @@ async fn a_store_that_is_closed_frees_its_folder() {
     database.open().await.close().await;
     drop(left_behind);
 }
+
+/// A pipe holds 64 KiB; whoever writes more waits until somebody reads.
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_request() {
+    const REQUESTS: usize = 1_000;
+    let folder = TempDir::new().unwrap();
+    let variables = [("BOOTSTRAP_API_KEY", KEY), ("LOG_FORMAT", "json")];
+    let mut service = Process::serve_unread(folder.path(), free_port(), &variables);
+    service.ready().await;
+    let (client, url) = (client(), format!("{}/v1/usage", service.url));
+    for number in 0..REQUESTS {
+        let answer = client.get(&url).bearer_auth(KEY).timeout(Duration::from_secs(10)).send().await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()), "request {number}");
+    }
+    assert!(service.terminate().success());
+}

@@ -1,15 +1,17 @@
-//! Limits on requests: counted by key and by tenant, said in each answer, and refused before anything else is done.
+//! Limits on requests: counted by key and by tenant, said in each answer, and refused before anything else is done. And on the
+//! searches that a tenant has under way.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use context_api::{
     cache::RedisOptions,
-    domain::{DEFAULT_TENANT, Rate, RateLimits, Scope},
+    domain::{DEFAULT_TENANT, Rate, RateLimits, Scope, SearchLimits},
 };
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, App, Database, Setup, eventually};
+use crate::support::{Answer, App, Behaviour, Database, Setup, StubProvider, eventually};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -104,4 +106,38 @@ async fn with_a_dead_redis_each_process_counts() {
     for status in [200, 200, 429] {
         assert_eq!(ask(&app, &app.key).await.status, status);
     }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_searches_at_once_and_waiting_and_another_one_notices_nothing() {
+    let stub = StubProvider::start(Behaviour::Work);
+    let search_limits = SearchLimits { at_once: NonZeroUsize::new(2), waiting: 3 };
+    let setup = Setup::on(Database::create().await);
+    let app = App::start_as(Setup { providers: vec![stub.provider()], search_limits, ..setup }).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    let stranger = app.new_key(app.new_tenant().await, Scope::all()).await;
+    // The embedding of these queries does not come for now.
+    stub.hold("heron");
+    let search = async |number: usize| {
+        let query = format!("heron {number}");
+        if number.is_multiple_of(2) {
+            app.post("/v1/contexts/search", json!({"query": query})).await
+        } else {
+            app.post("/v1/contexts/pack", json!({"query": query, "budget": {"max_tokens": 100}})).await
+        }
+    };
+    let mut searches: FuturesUnordered<_> = (0..8).map(search).collect();
+    for _ in 0..3 {
+        let refused = searches.next().await.unwrap();
+        assert_eq!((refused.status.as_u16(), refused.code()), (429, "too_many_searches"));
+        assert_eq!(header(&refused, "retry-after"), Some(1));
+    }
+    let elsewhere = json!({"query": "otter", "mode": "keyword"}).to_string();
+    let answer = app.send_as(&stranger, Method::POST, "/v1/contexts/search", Some(elsewhere.into())).await;
+    assert_eq!(answer.status, 200);
+    stub.release();
+    for _ in 0..5 {
+        assert_eq!(searches.next().await.unwrap().status, 200);
+    }
+    assert_eq!(app.search(json!({"query": "otter"})).await.body["data"].as_array().unwrap().len(), 1);
 }

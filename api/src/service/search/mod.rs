@@ -1,6 +1,7 @@
 //! Finding contexts: by meaning, by words, or by both. A leg that cannot run is left out and the answer says so. What the legs
 //! found is fused, weighed and thinned out, and only what is left is read whole.
 
+mod admission;
 mod fusion;
 mod legs;
 mod query;
@@ -8,6 +9,7 @@ mod ranking;
 
 use std::{borrow::Cow, time::Instant};
 
+pub(super) use self::admission::Admission;
 pub(super) use self::legs::{Leg, ScopeMemory, Semantic, best_per_context};
 use self::{
     fusion::{BothLegs, Candidate, fuse_by_rank, fuse_by_score, in_order},
@@ -47,9 +49,10 @@ struct Legs {
 impl Service {
     /// # Errors
     /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension;
-    /// [`crate::error::Code::DatabaseUnavailable`].
+    /// [`crate::error::Code::TooManySearches`]; [`crate::error::Code::DatabaseUnavailable`].
     pub async fn search(&self, access: Access, request: &SearchRequest) -> Result<SearchResponse> {
         let started = Instant::now();
+        let _turn = self.admission.enter(access.tenant).await?;
         let mut timings = SearchTimings::default();
         let answered = request;
         let request = &to_be_reranked(request);

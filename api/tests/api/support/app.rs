@@ -5,7 +5,9 @@ use std::{net::TcpListener, time::Duration};
 use actix_web::dev::ServerHandle;
 use context_api::{
     cache::{Cache, RedisOptions},
-    domain::{ApiKey, DEFAULT_TENANT, NewApiKey, RateLimits, Scope, TenantId, TenantName, UserId},
+    domain::{
+        ApiKey, DEFAULT_TENANT, NewApiKey, RateLimits, Scope, SearchLimits, TenantId, TenantName, UserId,
+    },
     embedding::{self, Provider, RerankOptions, Reranker},
     http::{self, ServerOptions, State},
     service::Service,
@@ -54,6 +56,7 @@ pub struct Setup {
     pub redis: Option<RedisOptions>,
     pub reranker: Option<RerankOptions>,
     pub rate_limits: RateLimits,
+    pub search_limits: SearchLimits,
 }
 
 impl Setup {
@@ -65,6 +68,7 @@ impl Setup {
             redis: redis(),
             reranker: None,
             rate_limits: RateLimits::default(),
+            search_limits: SearchLimits::default(),
         }
     }
 }
@@ -108,11 +112,11 @@ impl App {
         redis: Option<RedisOptions>,
     ) -> Self {
         let providers = providers.into_iter().collect();
-        Self::start_as(Setup { providers, redis, ..Setup::on(database) }).await
+        Box::pin(Self::start_as(Setup { providers, redis, ..Setup::on(database) })).await
     }
 
     pub async fn start_as(setup: Setup) -> Self {
-        let Setup { database, providers, redis, reranker, rate_limits } = setup;
+        let Setup { database, providers, redis, reranker, rate_limits, search_limits } = setup;
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
@@ -120,7 +124,8 @@ impl App {
         let reranker = reranker.map(|options| Reranker::new(options).expect("a reranker"));
         let service = Service::new(store, cache, providers.into_iter().map(connect))
             .with_reranker(reranker)
-            .with_rate_limits(rate_limits);
+            .with_rate_limits(rate_limits)
+            .with_search_limits(search_limits);
         let (stop, stopped) = watch::channel(false);
         let watcher = service.clone();
         let background = vec![

@@ -54,6 +54,12 @@ impl Process {
         Self::start(command(folder, variables), folder, "BIND_ADDR", port, "/health/ready")
     }
 
+    /// The same, and nobody ever reads its log.
+    pub fn serve_unread(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        let command = command(folder, variables);
+        Self::start_logging_to(Stdio::piped(), command, folder, "BIND_ADDR", port, "/health/ready")
+    }
+
     /// `context-api embedder` with just these variables, its log in `folder`.
     pub fn embedder(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
         let mut command = command(folder, variables);
@@ -69,7 +75,14 @@ impl Process {
     }
 
     /// `address` is the variable that says where it listens.
-    fn start(
+    fn start(command: Command, folder: &Path, address: &str, port: u16, ready_path: &'static str) -> Self {
+        // A file: nobody empties a pipe while the test does other things.
+        let log = File::create(folder.join(LOG)).expect("a log").into();
+        Self::start_logging_to(log, command, folder, address, port, ready_path)
+    }
+
+    fn start_logging_to(
+        log: Stdio,
         mut command: Command,
         folder: &Path,
         address: &str,
@@ -80,8 +93,7 @@ impl Process {
         let child = command
             .env(address, &bind)
             .stdout(Stdio::piped())
-            // A file: nobody empties a pipe while the test does other things.
-            .stderr(File::create(folder.join(LOG)).expect("a log"))
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
         let (url, log) = (format!("http://{bind}"), folder.join(LOG));

@@ -1,0 +1,143 @@
+//! Who may search now. Nothing that is asked often costs the database more than a search, and without a limit the searches of one
+//! tenant would have all its connections while those of the others wait.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::future::Cache as Local;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::{
+    domain::{SearchLimits, TenantId},
+    error::{Code, Error, Result},
+};
+
+/// How long a search waits for its turn. Who waits longer is better told to come again.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// A tenant that has not searched for so long is forgotten. No search takes this long.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// Counts the searches of each tenant in this process. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::service) struct Admission {
+    limits: SearchLimits,
+    wait_max: Duration,
+    tenants: Local<TenantId, Arc<Gate>>,
+}
+
+struct Gate {
+    running: Arc<Semaphore>,
+    waiting: AtomicU32,
+}
+
+/// One of those who wait, until it is dropped.
+struct Place<'a>(&'a AtomicU32);
+
+impl<'a> Place<'a> {
+    /// None when as many wait as may.
+    fn take(waiting: &'a AtomicU32, waiting_max: u32) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < waiting_max).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    pub(in crate::service) fn new(limits: SearchLimits) -> Self {
+        let tenants = Local::builder().time_to_idle(FORGOTTEN_AFTER).build();
+        Self { limits, wait_max: WAIT_MAX, tenants }
+    }
+
+    /// Waits for the tenant's turn, which lasts until what is answered is dropped. None where there is no limit.
+    ///
+    /// # Errors
+    /// [`Code::TooManySearches`] when too many wait already, or the turn does not come.
+    pub(in crate::service) async fn enter(&self, tenant: TenantId) -> Result<Option<OwnedSemaphorePermit>> {
+        let Some(at_once) = self.limits.at_once else { return Ok(None) };
+        let gate = async {
+            Arc::new(Gate { running: Arc::new(Semaphore::new(at_once.get())), waiting: AtomicU32::new(0) })
+        };
+        let gate = self.tenants.get_with(tenant, gate).await;
+        if let Ok(turn) = Arc::clone(&gate.running).try_acquire_owned() {
+            return Ok(Some(turn));
+        }
+        let Some(_place) = Place::take(&gate.waiting, self.limits.waiting) else { return Err(refused()) };
+        match timeout(self.wait_max, Arc::clone(&gate.running).acquire_owned()).await {
+            Ok(turn) => turn.map(Some).map_err(Error::internal),
+            Err(_) => Err(refused()),
+        }
+    }
+}
+
+fn refused() -> Error {
+    metrics::counter!("searches_refused_total").increment(1);
+    Error::new(Code::TooManySearches, "As many searches of this tenant are under way and waiting as may be.")
+        .with_retry_after(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn admission(at_once: usize, waiting: u32) -> Admission {
+        Admission::new(SearchLimits { at_once: NonZeroUsize::new(at_once), waiting })
+    }
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId(Uuid::from_u128(number))
+    }
+
+    #[tokio::test]
+    async fn each_tenant_has_its_turns_and_places_and_gives_them_back() {
+        let admission = admission(1, 1);
+        for _ in 0..3 {
+            let turn = admission.enter(tenant(1)).await.unwrap();
+            let mut next = std::pin::pin!(admission.enter(tenant(1)));
+            assert!(futures_util::poll!(&mut next).is_pending());
+            let refused = admission.enter(tenant(1)).await.unwrap_err();
+            assert_eq!((refused.code, refused.retry_after.is_some()), (Code::TooManySearches, true));
+            assert!(admission.enter(tenant(2)).await.unwrap().is_some(), "another one's");
+            drop(turn);
+            assert!(next.await.unwrap().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_any_more_has_no_place() {
+        let admission = admission(1, 1);
+        let _turn = admission.enter(tenant(1)).await.unwrap();
+        for _ in 0..3 {
+            let mut gone = Box::pin(admission.enter(tenant(1)));
+            assert!(futures_util::poll!(&mut gone).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let admission = Admission { wait_max: Duration::from_millis(10), ..admission(1, 1) };
+        let _turn = admission.enter(tenant(1)).await.unwrap();
+        assert_eq!(admission.enter(tenant(1)).await.unwrap_err().code, Code::TooManySearches);
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_there_is_no_turn_to_wait_for() {
+        assert!(admission(0, 0).enter(tenant(1)).await.unwrap().is_none());
+    }
+}
