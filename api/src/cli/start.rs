@@ -104,7 +104,7 @@ pub(super) fn serve_metrics(
     let server = http::serve_metrics(listener, state, metrics)?;
     let handle = server.handle();
     tokio::spawn(server);
-    tracing::info!(%metrics_address, "measurable");
+    tracing::info!(%metrics_address, "serving metrics");
     Ok(Some(handle))
 }
 
