@@ -28,7 +28,9 @@ use crate::{
 
 /// The clock that wakes a connection is a millisecond coarse; so much later than due is not the service's fault.
 const COARSE: Duration = Duration::from_millis(2);
-/// Of what was due and could not be sent before the end.
+/// For so long after the end what was due before is still sent.
+const GRACE: Duration = Duration::from_secs(1);
+/// Of what was due and could not be sent even then.
 const NOT_SENT: &str = "not sent in time";
 
 /// How a scenario is run.
@@ -135,7 +137,8 @@ fn drive(run: &Arc<Run>, clients: usize, started: Instant) -> std::io::Result<Re
 
 async fn ask_in_turn(run: Arc<Run>, recorder: Rc<RefCell<Recorder>>, started: Instant) {
     let mut connection = run.target.connection();
-    while started.elapsed() < run.warm_up + run.length {
+    let end = run.warm_up + run.length + if run.schedule.is_open() { GRACE } else { Duration::ZERO };
+    while started.elapsed() < end {
         let number = run.next.fetch_add(1, Ordering::Relaxed);
         let Some(due) = run.schedule.due(number) else { return };
         let Step { operation, call, expected } = run.plan.step(number);
