@@ -65,3 +65,11 @@ apt_install() {
   "${as_root[@]}" apt-get update -q </dev/null >&2 || say "warning: some package lists could not be renewed"
   "${install[@]}" </dev/null >&2 || die "apt-get could not install: $*" "Its own words are above."
 }
+
+# The address of the database called $1 on the server of TEST_DATABASE_URL.
+database_url() {
+  local address=${TEST_DATABASE_URL%%\?*} options=${TEST_DATABASE_URL#"${TEST_DATABASE_URL%%\?*}"}
+  printf '%s/%s%s\n' "${address%/*}" "$1" "$options"
+}
+
+on_server() { "$TEST_PG_BIN/psql" "$TEST_DATABASE_URL" -XqAt -v ON_ERROR_STOP=1 -c "$1"; }

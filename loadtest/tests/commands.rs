@@ -26,7 +26,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::RwLock};
+use tokio::{
+    net::TcpListener,
+    sync::{Barrier, RwLock},
+};
 
 fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest"))
@@ -49,6 +52,8 @@ struct Manners {
     hangs_from: usize,
     /// From this one on it says that it has too much to do.
     refuses_from: usize,
+    /// The first so many are answered when all of them are there.
+    together: usize,
 }
 
 const STOP: Duration = Duration::from_millis(500);
@@ -59,6 +64,7 @@ struct Service {
     under_way: AtomicUsize,
     most_under_way: Arc<AtomicUsize>,
     still: RwLock<()>,
+    gathered: Barrier,
 }
 
 impl Service {
@@ -95,8 +101,9 @@ impl Service {
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_under_way.fetch_max(under_way, Ordering::SeqCst);
         let _moving = self.still.read().await;
-        // Long enough for the others to come.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        if number < self.manners.together {
+            self.gathered.wait().await;
+        }
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         let mut response = Response::new(Full::from(r#"{"data":[],"more":"of it"}"#));
         if number >= self.manners.refuses_from {
@@ -116,6 +123,7 @@ fn serve(manners: Manners) -> (SocketAddr, Arc<AtomicUsize>) {
         under_way: AtomicUsize::new(0),
         most_under_way: Arc::clone(&most_under_way),
         still: RwLock::new(()),
+        gathered: Barrier::new(manners.together),
     });
     let (address, known) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -140,7 +148,8 @@ fn serve(manners: Manners) -> (SocketAddr, Arc<AtomicUsize>) {
     (known.recv().unwrap(), most_under_way)
 }
 
-const WELL: Manners = Manners { stops_at: usize::MAX, hangs_from: usize::MAX, refuses_from: usize::MAX };
+const WELL: Manners =
+    Manners { stops_at: usize::MAX, hangs_from: usize::MAX, refuses_from: usize::MAX, together: 0 };
 
 struct Ran {
     output: Output,
@@ -211,7 +220,7 @@ fn a_closed_loop_has_so_many_requests_under_way_and_refusals_are_no_answers() {
     let folder = tempfile::tempdir().unwrap();
     let closed =
         [&["search-keyword", "--clients", "3", "--threads", "2", "--seconds", "1"], &AT_ONCE[..]].concat();
-    let manners = Manners { refuses_from: 100, ..WELL };
+    let manners = Manners { refuses_from: 100, together: 3, ..WELL };
     let Ran { output, report, most_under_way } = run(manners, folder.path(), &closed);
     assert!(output.status.success(), "{}", words(&output));
     let count = |name: &str| report[name].as_u64().unwrap();

@@ -120,6 +120,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_waits_where_nobody_may() {
+        let admission = admission(1, 0);
+        let _turn = admission.enter(tenant(1)).await.unwrap();
+        let mut next = std::pin::pin!(admission.enter(tenant(1)));
+        assert!(futures_util::poll!(&mut next).is_ready());
+    }
+
+    #[tokio::test]
     async fn who_does_not_wait_any_more_has_no_place() {
         let admission = admission(1, 1);
         let _turn = admission.enter(tenant(1)).await.unwrap();
