@@ -22,7 +22,7 @@ const HARMLESS: &str = "hello";
 pub(super) struct Piece {
     context: ContextId,
     chunk_no: i32,
-    text: String,
+    pub(super) text: String,
 }
 
 /// A claimed context that is not written yet.

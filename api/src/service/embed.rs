@@ -39,6 +39,8 @@ pub enum Round {
     Worked,
     /// There is work, but the provider cannot do it now.
     Blocked,
+    /// The provider was not up when it was last looked at, or nobody has looked yet.
+    Away,
 }
 
 /// Whose turn is next. The loops of a process share it, so that they do not serve the same tenant at once while others wait.
@@ -62,7 +64,7 @@ impl Service {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn embed_pending(&self, provider: &Arc<Provider>) -> Result<Round> {
-        let ProviderState::Up(model) = provider.state() else { return Ok(Round::Blocked) };
+        let ProviderState::Up(model) = provider.state() else { return Ok(Round::Away) };
         let spaces = self.spaces().await?;
         let is_mine = |space: &&Space| {
             space.info.provider == model.provider
@@ -205,9 +207,11 @@ impl Service {
         &self,
         turn: &Turn<'p>,
         claims: &mut Claims,
-        pieces: Vec<Piece>,
+        mut pieces: Vec<Piece>,
         caller: &mut Option<SemaphorePermit<'p>>,
     ) -> Result<Result<(), EmbedError>> {
+        // Like lengths together: models pad the texts of a call to the longest.
+        pieces.sort_by_key(|piece| piece.text.len());
         let mut pieces = pieces.into_iter().peekable();
         // Those that lack nothing.
         self.save_finished(turn, claims).await?;

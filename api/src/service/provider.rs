@@ -99,6 +99,12 @@ impl Provider {
         self.noticed.notified().await;
     }
 
+    /// Returns when a look shows that it is up.
+    pub async fn up(&self) {
+        // The sender lives as long as this.
+        self.state.subscribe().wait_for(|state| matches!(state, ProviderState::Up(_))).await.ok();
+    }
+
     /// Looks, and notes what it sees.
     pub(super) async fn look(&self) -> ProviderState {
         let look = async {

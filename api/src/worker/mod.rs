@@ -52,6 +52,9 @@ async fn embed_in_turn(service: Service, provider: Arc<Provider>, mut stop: watc
                     tokio::time::timeout(POLL, provider.noticed()).await.ok();
                 }
                 Round::Blocked => tokio::time::sleep(REST).await,
+                Round::Away => {
+                    tokio::time::timeout(REST, provider.up()).await.ok();
+                }
             }
         };
         tokio::select! {
