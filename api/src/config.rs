@@ -35,6 +35,8 @@
 //! | `RATE_LIMIT_BURST_SECONDS` | `10` | for how many seconds' worth of requests may come at once |
 //! | `SEARCHES_PER_TENANT` | no limit | searches of one tenant that run at once, in each process |
 //! | `SEARCHES_WAITING_PER_TENANT` | `100` | so many more wait for their turn |
+//! | `ANSWER_CACHE_MB` | `64` | memory for answers that are given again while nothing has changed; `0` keeps none |
+//! | `ANSWER_CACHE_SECONDS` | `60` | how long one is kept at most |
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
@@ -56,7 +58,7 @@ pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
-    domain::{ApiKey, RateLimits, Retention, SearchLimits},
+    domain::{AnswerLimits, ApiKey, RateLimits, Retention, SearchLimits},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
@@ -92,6 +94,7 @@ pub struct Config {
     pub bootstrap_api_key: Option<ApiKey>,
     pub rate_limits: RateLimits,
     pub search_limits: SearchLimits,
+    pub answer_limits: AnswerLimits,
     pub log: LogOptions,
 }
 
@@ -126,6 +129,7 @@ impl Config {
                 .transpose()?,
             rate_limits: limits::rates(source)?,
             search_limits: limits::searches(source)?,
+            answer_limits: limits::answers(source)?,
             log: log(source)?,
         })
     }
@@ -345,6 +349,8 @@ mod tests {
             ("RATE_LIMIT_BURST_SECONDS", "0"),
             ("SEARCHES_PER_TENANT", "10001"),
             ("SEARCHES_WAITING_PER_TENANT", "-1"),
+            ("ANSWER_CACHE_MB", "65537"),
+            ("ANSWER_CACHE_SECONDS", "0"),
             ("DB_PASSWORD", "hunter2"),
             ("DATABASE_READ_URLS", "postgres://u:hunter2@h/d"),
             ("REDIS_URL", "http://:hunter2@h"),

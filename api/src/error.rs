@@ -1,7 +1,7 @@
 //! The one error of the service and its stable codes. Knows no HTTP: `http/problem.rs` alone turns a code into a
 //! status. Imports nothing of ours, so that every layer can fail with it.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
@@ -143,6 +143,17 @@ impl Error {
     /// A defect of ours. The caller learns nothing but that; the log gets the cause.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(Code::Internal, "The service failed; its log says why.").with_source(source)
+    }
+
+    /// For each of those who waited for the same: what may be shown, and the whole as the cause.
+    pub fn copy_of(shared: &Arc<Self>) -> Self {
+        Self {
+            code: shared.code,
+            detail: shared.detail.clone(),
+            violations: shared.violations.clone(),
+            retry_after: shared.retry_after,
+            source: Some(Box::new(shared.clone())),
+        }
     }
 
     #[must_use]

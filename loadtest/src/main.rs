@@ -108,6 +108,9 @@ struct RunArguments {
     /// Hits that searches ask for
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     limit: u32,
+    /// What searches ask to be done for the nearest hits
+    #[arg(long, default_value = "normal", value_parser = ["low", "normal", "exact"])]
+    effort: String,
     /// Different queries
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     queries: u64,
@@ -241,6 +244,7 @@ fn prepare(target: &Target, arguments: &RunArguments) -> Result<(Plan, u64), Box
         let contexts = scenario::count(&mut connection).await?;
         let options = Options {
             limit: arguments.limit,
+            effort: arguments.effort.clone(),
             queries: arguments.queries,
             contexts,
             no_cache: arguments.no_cache,

@@ -49,6 +49,7 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub limit: u32,
+    pub effort: String,
     /// Different queries; they repeat, the first ones most often.
     pub queries: u64,
     /// Contexts that the service holds, of those that `data` makes.
@@ -143,22 +144,25 @@ impl Plan {
     }
 
     fn search(&self, scenario: Scenario, number: u64, query: &Query) -> Step {
-        let limit = self.options.limit;
+        let (limit, effort) = (self.options.limit, &self.options.effort);
         // A word that nobody has used yet: else the text's embedding is known from the last time.
         let text = if self.options.no_cache {
             Cow::from(format!("{} q{:x}n{number}", query.text, self.options.run))
         } else {
             Cow::from(&query.text)
         };
-        let by_text = |mode: &str| json!({"query": text, "mode": mode, "limit": limit});
+        let by_text = |mode: &str| json!({"query": text, "mode": mode, "limit": limit, "effort": effort});
         let (operation, body) = match scenario {
             Scenario::SearchVector => {
-                ("search-vector", json!({"vector": query.vector, "mode": "semantic", "limit": limit}))
+                let body =
+                    json!({"vector": query.vector, "mode": "semantic", "limit": limit, "effort": effort});
+                ("search-vector", body)
             }
             Scenario::SearchSemantic => ("search-semantic", by_text("semantic")),
             Scenario::SearchKeyword => ("search-keyword", by_text("keyword")),
             Scenario::SearchUser => {
-                ("search-user", json!({"query": text, "user_id": query.user_id, "limit": limit}))
+                let body = json!({"query": text, "user_id": query.user_id, "limit": limit, "effort": effort});
+                ("search-user", body)
             }
             Scenario::Pack => {
                 let body = json!({"query": text, "budget": {"max_tokens": PACK_TOKENS}});

@@ -1,6 +1,8 @@
 //! What may be forgotten at any moment. A tier in this process, and Redis behind it for all replicas; every failure of
 //! Redis is a miss, never an error. Imports `domain` and `error`.
 
+mod answers;
+mod generations;
 mod rate_limiter;
 mod remote;
 
@@ -9,11 +11,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 use moka::future::Cache as Local;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use self::remote::Remote;
-pub use self::{rate_limiter::RateLimiter, remote::RemoteState};
+use self::{answers::Answers, generations::Generations, remote::Remote};
+pub use self::{answers::Present, rate_limiter::RateLimiter, remote::RemoteState};
 use crate::{
-    domain::{RateLimits, SpaceInfo, Vector},
+    domain::{
+        Answer, AnswerLimits, MadeAnswer, Provenance, Question, RateLimits, SpaceInfo, TenantId, Vector,
+    },
     error::Result,
 };
 
@@ -38,7 +43,10 @@ type VectorKey = [u8; 32];
 #[derive(Clone)]
 pub struct Cache {
     vectors: Local<VectorKey, Vector>,
-    remote: Option<Arc<Remote>>,
+    remote: Option<Remote>,
+    /// None where other processes may change rows and could not say so.
+    generations: Option<Generations>,
+    answers: Option<Answers>,
 }
 
 impl Cache {
@@ -52,7 +60,73 @@ impl Cache {
             .max_capacity(VECTORS_BYTES_MAX)
             .time_to_live(VECTOR_TTL)
             .build();
-        Ok(Self { vectors, remote: redis.map(Remote::new).transpose()?.map(Arc::new) })
+        let remote = redis.map(Remote::new).transpose()?;
+        let generations = redis.map(Generations::there).transpose()?;
+        Ok(Self { vectors, remote, generations, answers: None })
+    }
+
+    /// For the one process that changes rows, because the database is in it: it need not hear of others by way of Redis.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { generations: Some(Generations::here()), ..self }
+    }
+
+    /// Keeps answers, if it can be known when they are not true any more.
+    #[must_use]
+    pub fn with_answers(self, limits: AnswerLimits) -> Self {
+        let generations = self.generations.clone().filter(|_| limits.bytes_max > 0);
+        let answers = generations.map(|generations| Answers::new(limits, generations, self.remote.clone()));
+        Self { answers, ..self }
+    }
+
+    /// Rows of the tenant have changed. When this returns, nobody is answered from before any more.
+    pub async fn renew(&self, tenant: TenantId) {
+        if let Some(generations) = &self.generations {
+            generations.renew(tenant).await;
+        }
+    }
+
+    pub fn keeps_answers(&self) -> bool {
+        self.answers.is_some()
+    }
+
+    /// Whether other processes find here what this one has left.
+    pub fn is_shared(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// How long an answer is kept at most.
+    pub fn answer_ttl(&self) -> Duration {
+        self.answers.as_ref().map_or(Duration::ZERO, Answers::ttl)
+    }
+
+    /// What answers are true of; none when it cannot be known whether anything has changed. `also`: what they depend on
+    /// besides the tenant's rows.
+    pub async fn present(&self, tenant: TenantId, also: &[u8]) -> Option<Present> {
+        self.answers.as_ref()?.present(tenant, also).await
+    }
+
+    /// The answer at `present`, if this process has given it before.
+    pub async fn kept_answer(&self, present: &Present, question: &Question) -> Option<Answer> {
+        self.answers.as_ref()?.find(present, question).await
+    }
+
+    /// The answer at `present`: one that was given before, or the one of `make`, which runs once however many ask at the same
+    /// time. `until`: to when at most it stays true though nothing is written; asked before anything is read.
+    ///
+    /// # Errors
+    /// Those of `make` and of `until`; they are not kept.
+    pub async fn answer<E: Send + Sync + 'static>(
+        &self,
+        present: &Present,
+        question: &Question,
+        until: impl Future<Output = Result<Instant, E>>,
+        make: impl Future<Output = Result<MadeAnswer, E>>,
+    ) -> Result<(Answer, Provenance), Arc<E>> {
+        match &self.answers {
+            Some(answers) => answers.get_or_make(present, question, until, make).await,
+            None => make.await.map(|made| (made.answer, Provenance::Bypass)).map_err(Arc::new),
+        }
     }
 
     /// The embedding of `text` in `space`: from here, from Redis, or by `make`, which runs once however many ask at the
@@ -78,7 +152,7 @@ impl Cache {
                     return Ok(vector);
                 }
                 let vector = make.await?;
-                remote.set(&key, encode(&vector), VECTOR_TTL).await;
+                remote.set(&key, &encode(&vector), VECTOR_TTL).await;
                 Ok(vector)
             })
             .await

@@ -1,7 +1,7 @@
 //! Counts requests against their limits: in Redis for all replicas, and in this process when Redis is not there. Both by the
 //! generic cell rate algorithm (ITU-T I.371), which is a token bucket that keeps one time instead of a count.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota,
@@ -72,12 +72,12 @@ impl Bucket {
 pub struct RateLimiter {
     api_keys: Option<Bucket>,
     tenants: Option<Bucket>,
-    remote: Option<Arc<Remote>>,
+    remote: Option<Remote>,
     take: Script,
 }
 
 impl RateLimiter {
-    pub(super) fn new(limits: RateLimits, remote: Option<Arc<Remote>>) -> Self {
+    pub(super) fn new(limits: RateLimits, remote: Option<Remote>) -> Self {
         Self {
             api_keys: limits.api_key.map(|rate| Bucket::new("api_key", rate)),
             tenants: limits.tenant.map(|rate| Bucket::new("tenant", rate)),

@@ -91,7 +91,7 @@ pub(super) async fn run(source: &Source, arguments: EvalArguments) -> CommandRes
     }
     let common = arguments.with.unwrap_or_default();
     if let Some(member) =
-        ["query", "vector", "mode", "limit", "exact"].into_iter().find(|member| common.contains_key(*member))
+        ["query", "vector", "mode", "limit"].into_iter().find(|member| common.contains_key(*member))
     {
         return Err(format!("--with: `{member}` is what is measured; leave it out").into());
     }

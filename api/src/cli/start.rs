@@ -64,6 +64,8 @@ pub(super) async fn open_store(database: &Database) -> Result<Store> {
 /// The service on an open database.
 pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let cache = Cache::new(config.redis.as_ref())?;
+    let cache = if store.is_embedded() { cache.alone() } else { cache };
+    let cache = cache.with_answers(config.answer_limits);
     let providers = std::iter::once(&config.provider).chain(&config.next_provider);
     let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
     let reranker = config.reranker.clone().map(Reranker::new).transpose()?;

@@ -1,9 +1,12 @@
-//! How much a caller may ask for.
+//! How much a caller may ask for, and how much is remembered of what was answered.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use super::{ConfigError, Source};
-use crate::domain::{Rate, RateLimits, SearchLimits};
+use crate::domain::{AnswerLimits, Rate, RateLimits, SearchLimits};
 
 /// For how many seconds' worth of requests may come at once when nobody says.
 const BURST_SECONDS_DEFAULT: u32 = 10;
@@ -24,5 +27,14 @@ pub(super) fn searches(source: &Source) -> Result<SearchLimits, ConfigError> {
     Ok(SearchLimits {
         at_once: NonZeroUsize::new(source.parse_in("SEARCHES_PER_TENANT", 0..=10_000, 0)?),
         waiting,
+    })
+}
+
+pub(super) fn answers(source: &Source) -> Result<AnswerLimits, ConfigError> {
+    let AnswerLimits { bytes_max, ttl } = AnswerLimits::default();
+    let megabytes = source.parse_in("ANSWER_CACHE_MB", 0..=65_536, bytes_max >> 20)?;
+    Ok(AnswerLimits {
+        bytes_max: megabytes << 20,
+        ttl: Duration::from_secs(source.parse_in("ANSWER_CACHE_SECONDS", 1..=3_600, ttl.as_secs())?),
     })
 }

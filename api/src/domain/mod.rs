@@ -2,6 +2,7 @@
 //! Imports `error` and nothing else of ours.
 
 mod actor;
+mod answer;
 mod api_key;
 mod audit;
 mod batch;
@@ -34,6 +35,7 @@ mod vector;
 mod whole;
 
 pub use actor::{Access, Actor, Principal};
+pub use answer::{Answer, AnswerLimits, Freshness, MadeAnswer, Provenance, Question, QuestionKind};
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyInfo, NewApiKey, Scope};
 pub use audit::{Action, AuditEntry, AuditRequest};
 pub use batch::{BatchOperation, BatchResult, BatchResultKind};
@@ -60,9 +62,9 @@ pub use precondition::Precondition;
 pub use rate::{Allowance, Rate, RateLimits, SearchLimits};
 pub use retention::Retention;
 pub use search::{
-    Degraded, Explanation, FoundByLeg, Fusion, Hit, HitChunk, HitContext, Included, Mode, Plan, RRF_K,
-    Ranking, Recency, SearchInput, SearchQuery, SearchRequest, SearchResponse, SearchScope, SearchTimings,
-    Weights, rrf_score,
+    Degraded, Effort, Explanation, FoundByLeg, Fusion, Hit, HitChunk, HitContext, Included, Mode, Plan,
+    RRF_K, Ranking, Recency, SearchInput, SearchQuery, SearchRequest, SearchResponse, SearchScope,
+    SearchTimings, Weights, rrf_score,
 };
 pub use space::{
     Backfill, BackfillChange, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, EmbeddingSpace,

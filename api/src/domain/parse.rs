@@ -19,6 +19,16 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     if json.is_empty() {
         return Err(Error::new(Code::InvalidJson, "The body is empty; send a JSON object."));
     }
+    // Where something is wrong is found out only when something is: to keep track of it costs more than the reading itself.
+    let value = serde_json::from_slice(json).or_else(|_| from_json_tracked(json))?;
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("", "must be an object"));
+    }
+    Ok(value)
+}
+
+/// The same, with the place of what is wrong.
+fn from_json_tracked<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
@@ -33,9 +43,6 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
         }
     })?;
     deserializer.end().map_err(|error| not_json(&error))?;
-    if json.trim_ascii_start().starts_with(b"[") {
-        return Err(Error::invalid("", "must be an object"));
-    }
     Ok(value)
 }
 

@@ -8,6 +8,7 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -17,13 +18,14 @@ use super::{
     authentication::{Caller, Read, Write},
     body::{Body, RawBody},
     conditions::{Condition, KnownVersions, etag},
+    freshness::{Wanted, made, tell},
     problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
     waiting::WaitQuery,
 };
 use crate::{
     domain::{
         Access, Context, ContextId, ContextInput, ContextPatch, ContextType, Filter, Limit, ListRequest,
-        Selection, UserId, time_parameter,
+        Question, QuestionKind, Selection, UserId, time_parameter,
     },
     error::{Error, Result},
 };
@@ -202,11 +204,14 @@ pub async fn create_context(
     params(
         ("id" = Uuid, Path, description = "The context's id."),
         GetQuery,
-        ("If-None-Match" = Option<String>, Header, description = "The versions that you have.")
+        ("If-None-Match" = Option<String>, Header, description = "The versions that you have."),
+        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: an answer that is made for this request.")
     ),
     responses(
-        (status = 200, description = "The context.", body = Context,
-         headers(("ETag" = String, description = "The context's version."))),
+        (status = 200, description = "The context.", body = Context, headers(
+            ("ETag" = String, description = "The context's version."),
+            ("Cache-Status" = String, description = "Whether the answer was given before and is still true (RFC 9211).")
+        )),
         (status = 304, description = "You have it.", headers(("ETag" = String, description = "The context's version."))),
         NotFoundProblem, Problems
     )
@@ -217,15 +222,28 @@ pub async fn get_context(
     state: web::Data<State>,
     id: web::Path<Uuid>,
     query: Query<GetQuery>,
+    wanted: Wanted,
     known: KnownVersions,
 ) -> Result<HttpResponse, Problem> {
+    let (access, id) = (caller.access(), ContextId(*id));
     let as_of = query.into_inner().as_of.map(|at| time_parameter("as_of", &at)).transpose()?;
-    let context = state.service.get_context(caller.access(), ContextId(*id), as_of).await?;
-    let tag = (header::ETAG, etag(context.version));
-    if known.contain(context.version) {
-        return Ok(HttpResponse::NotModified().insert_header(tag).finish());
+    let then = as_of.map_or(i128::MAX, OffsetDateTime::unix_timestamp_nanos);
+    let request = [id.0.as_bytes().as_slice(), &then.to_le_bytes()].concat();
+    let question = Question::new(QuestionKind::Context, access, &request);
+    let make = async || {
+        let context = state.service.get_context(access, id, as_of).await?;
+        // What reads let live on has to be read.
+        made(&context, Some(context.version), context.sliding_ttl_seconds.is_none())
+    };
+    let (answer, provenance) = state.service.answer(access, &question, wanted.0, make).await?;
+    let version = answer.version.ok_or_else(|| Error::internal("an answer without its version"))?;
+    let mut response = if known.contain(version) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((header::ETAG, etag(version)));
+    tell(&mut response, &wanted, provenance);
+    if known.contain(version) {
+        return Ok(response.finish());
     }
-    Ok(HttpResponse::Ok().insert_header(tag).json(&context))
+    Ok(response.content_type("application/json").body(answer.body))
 }
 
 /// List contexts, newest first

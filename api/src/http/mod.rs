@@ -9,6 +9,7 @@ mod batch;
 mod body;
 mod conditions;
 mod contexts;
+mod freshness;
 mod health;
 mod history;
 mod observe;

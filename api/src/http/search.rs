@@ -5,10 +5,11 @@ use actix_web::{HttpResponse, post, web};
 use super::{
     State,
     authentication::{Caller, Read},
-    body::Body,
+    body::RawBody,
+    freshness::{Wanted, made, send},
     problem::{BodyProblems, Problem, ProblemDetails, Problems},
 };
-use crate::domain::{SearchInput, SearchResponse};
+use crate::domain::{Question, QuestionKind, SearchInput, SearchResponse, from_json};
 
 /// Find contexts by meaning, by words, or by both
 ///
@@ -18,9 +19,14 @@ use crate::domain::{SearchInput, SearchResponse};
     tag = "search",
     operation_id = "search_contexts",
     security(("api_key" = ["read"])),
+    params(
+        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: an answer that is made for this request.")
+    ),
     request_body = SearchInput,
     responses(
-        (status = 200, description = "The hits, best first.", body = SearchResponse),
+        (status = 200, description = "The hits, best first.", body = SearchResponse, headers(
+            ("Cache-Status" = String, description = "Whether the answer was given before and is still true (RFC 9211).")
+        )),
         (status = 422, description = "The vector is not of the active space.", body = ProblemDetails,
          content_type = "application/problem+json"),
         Problems,
@@ -31,10 +37,16 @@ use crate::domain::{SearchInput, SearchResponse};
 pub async fn search_contexts(
     caller: Caller<Read>,
     state: web::Data<State>,
-    body: Body<SearchInput>,
+    wanted: Wanted,
+    body: RawBody,
 ) -> Result<HttpResponse, Problem> {
     let access = caller.access();
-    let request = body.value.check(access)?;
-    let response = state.service.search(access, &request).await?;
-    Ok(HttpResponse::Ok().json(response))
+    let request = from_json::<SearchInput>(&body.0)?.check(access)?;
+    let question = Question::new(QuestionKind::Search, access, &body.0);
+    let make = async || {
+        let response = state.service.search(access, &request).await?;
+        made(&response, None, request.is_lasting() && response.is_lasting())
+    };
+    let (answer, provenance) = state.service.answer(access, &question, wanted.0, make).await?;
+    Ok(send(answer, &wanted, provenance))
 }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Access, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, ContextId, Included, SearchScope,
-        SpaceId, SpaceInfo, SpaceStatus,
+        Access, ComparedHit, ComparedQuery, Comparison, ComparisonRequest, ContextId, Effort, Included,
+        SearchScope, SpaceId, SpaceInfo, SpaceStatus,
     },
     error::{Code, Error, Result},
     store::{ChunkHit, Found},
@@ -77,7 +77,7 @@ impl Service {
     ) -> Result<Vec<ComparedHit>> {
         let vector = self.embed_query(space, query).await.map_err(|_| provider_away())?;
         let scope = SearchScope { user_id: access.user, ..SearchScope::default() };
-        let semantic = Semantic { space, vector: &vector, exact: false };
+        let semantic = Semantic { space, vector: &vector, effort: Effort::Normal, include: None };
         let found = self.semantic_leg(access.tenant, &semantic, &scope, limit as usize).await?;
         let hits: Vec<&ChunkHit> = found.leg.hits.iter().collect();
         let loaded = self.store.load_hits(access.tenant, &scope, Included::NOTHING, &hits).await?;

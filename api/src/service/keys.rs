@@ -1,6 +1,6 @@
 //! Who may come in.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use moka::future::Cache as Local;
 use uuid::Uuid;
@@ -60,12 +60,7 @@ impl Keys {
         }
         // On the heap: this way is rare, and its future large.
         let find = Box::pin(self.find(hash));
-        // Those who asked at the same time share one error; each gets its own copy of what may be shown.
-        Box::pin(self.verified.try_get_with(hash, find)).await.map_err(|shared: Arc<Error>| {
-            let mut error = Error::new(shared.code, shared.detail.clone()).with_source(shared.clone());
-            error.retry_after = shared.retry_after;
-            error
-        })
+        Box::pin(self.verified.try_get_with(hash, find)).await.map_err(|shared| Error::copy_of(&shared))
     }
 
     async fn find(&self, hash: ApiKeyHash) -> Result<Principal> {

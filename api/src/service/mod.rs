@@ -1,6 +1,7 @@
 //! What the product does, in terms of the domain. Knows no HTTP and no SQL. Imports `store`, `embedding`, `cache`,
 //! `domain` and `error`.
 
+mod answers;
 mod audit;
 mod batch;
 mod batches;
@@ -33,9 +34,16 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{pack::Packing, rerank::Reranking};
+use self::{
+    answers::{Calm, ChangeWitness},
+    pack::Packing,
+    rerank::Reranking,
+};
 use moka::future::Cache as Local;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, OnceCell},
+    time::Instant,
+};
 
 use self::search::{Admission, ScopeMemory};
 pub use self::{
@@ -65,6 +73,9 @@ const SPACE_TTL: Duration = Duration::from_secs(1);
 pub struct Service {
     store: Store,
     cache: Cache,
+    /// Learned when it is first needed.
+    database_id: Arc<OnceCell<Arc<str>>>,
+    calm: Calm,
     providers: Arc<[Arc<Provider>]>,
     keys: Keys,
     tenants: Tenants,
@@ -83,10 +94,13 @@ pub struct Service {
 impl Service {
     /// The first embedder makes the first space; another one is for the model that is to come.
     pub fn new(store: Store, cache: Cache, embedders: impl IntoIterator<Item = Arc<dyn Embedder>>) -> Self {
+        let store = store.with_witness(Arc::new(ChangeWitness(cache.clone())));
         let (keys, tenants) = (Keys::new(store.clone()), Tenants::new(store.clone()));
         Self {
             store,
             cache,
+            database_id: Arc::default(),
+            calm: Calm::new(),
             providers: embedders.into_iter().map(|embedder| Arc::new(Provider::new(embedder))).collect(),
             keys,
             tenants,

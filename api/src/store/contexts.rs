@@ -273,7 +273,7 @@ pub(super) fn push_selection(
 pub(super) async fn read_bounded<T: AsRef<Context>>(
     connection: &mut Connection,
     query: Query<'_, Postgres, PgArguments>,
-    read: impl Fn(&PgRow) -> Result<T>,
+    mut read: impl FnMut(&PgRow) -> Result<T>,
 ) -> Result<Bounded<T>> {
     let mut bounded = Bounded { rows: Vec::new(), cut: false };
     let mut bytes = 0;

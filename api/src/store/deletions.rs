@@ -80,8 +80,9 @@ impl Store {
         deletions: &[Deletion],
         purge: bool,
     ) -> Result<Vec<Deleted>> {
-        let mut connection = self.tenant(actor.tenant()).await?;
-        delete(&mut connection, actor, deletions, purge).await
+        let mut writing = self.write(actor.tenant()).await?;
+        let deleted = delete(&mut writing, actor, deletions, purge).await;
+        writing.finish(deleted).await
     }
 }
 

@@ -8,7 +8,7 @@ use pgvector::HalfVector;
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Store, embedding_work, embeddings};
+use super::{Store, changes::Writing, embedding_work, embeddings};
 use crate::{
     domain::{ContextId, SpaceId, TenantId, Vector},
     error::{Error, Result},
@@ -152,7 +152,7 @@ impl Store {
         let (ids, versions) = columns(contexts);
         let halves: Vec<HalfVector> =
             vectors.iter().map(|v| HalfVector::from_f32_slice(v.vector.as_slice())).collect();
-        let mut connection = self.tenant(line.tenant).await?;
+        let mut writing = self.write_to_queue(line).await?;
         let result = sqlx::query_scalar::<_, i64>(line.queue.statements().save)
             .bind(line.tenant.0)
             .bind(line.space.0)
@@ -162,9 +162,10 @@ impl Store {
             .bind(vectors.iter().map(|v| v.version).collect::<Vec<i64>>())
             .bind(vectors.iter().map(|v| v.chunk_no).collect::<Vec<i32>>())
             .bind(halves)
-            .fetch_one(connection.pg())
+            .fetch_one(writing.pg())
             .await;
-        Ok(connection.settle(result)?.unsigned_abs())
+        let saved = writing.settle(result);
+        writing.finish(saved).await.map(i64::unsigned_abs)
     }
 
     /// Makes claimed contexts, in the versions that were claimed, due again after `delay`, and notes why. In the queue of a
@@ -192,9 +193,13 @@ impl Store {
             Queue::Contexts => query.bind(versions),
             Queue::Work { .. } => query.bind(line.space.0),
         };
-        let mut connection = self.tenant(line.tenant).await?;
-        let result = query.execute(connection.pg()).await;
-        connection.settle(result).map(|_| ())
+        let mut writing = self.write_to_queue(line).await?;
+        let result = query.execute(writing.pg()).await;
+        let postponed = writing.settle(result).map(|_| ());
+        if reason.is_none() {
+            writing.changes_nothing_visible();
+        }
+        writing.finish(postponed).await
     }
 
     /// Notes that the model could do nothing with the text of this version: it is tried again after `delay`, or with none
@@ -209,7 +214,7 @@ impl Store {
         delay: Option<Duration>,
         reason: &str,
     ) -> Result<()> {
-        let mut connection = self.tenant(line.tenant).await?;
+        let mut writing = self.write_to_queue(line).await?;
         let result = sqlx::query(line.queue.statements().refuse)
             .bind(line.tenant.0)
             .bind(line.space.0)
@@ -217,9 +222,19 @@ impl Store {
             .bind(version)
             .bind(delay.map(|delay| delay.as_secs_f64()))
             .bind(reason)
-            .execute(connection.pg())
+            .execute(writing.pg())
             .await;
-        connection.settle(result).map(|_| ())
+        let refused = writing.settle(result).map(|_| ());
+        writing.finish(refused).await
+    }
+
+    /// A connection to change what is in a queue. What the queue of a space that nobody reads yet has, no reader sees.
+    async fn write_to_queue(&self, line: Line) -> Result<Writing> {
+        let mut writing = self.write(line.tenant).await?;
+        if let Queue::Work { .. } = line.queue {
+            writing.changes_nothing_visible();
+        }
+        Ok(writing)
     }
 }
 

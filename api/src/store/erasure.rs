@@ -61,22 +61,24 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn erase_contexts(&self, tenant: TenantId, user: UserId) -> Result<Erased> {
-        let mut connection = self.tenant(tenant).await?;
+        let mut writing = self.write(tenant).await?;
         let result = sqlx::query(ERASE_CONTEXTS)
             .bind(tenant.0)
             .bind(user.0)
             .bind(CONTEXTS_MAX)
-            .fetch_one(connection.pg())
+            .fetch_one(writing.pg())
             .await;
-        let row = connection.settle(result)?;
-        let count = |column| row.try_get(column).map_err(Error::internal);
-        Ok(Erased {
-            contexts: count("contexts")?,
-            versions: count("versions")?,
-            chunks: count("chunks")?,
-            embeddings: count("embeddings")?,
-            ..Erased::default()
-        })
+        let erased = writing.settle(result).and_then(|row| {
+            let count = |column| row.try_get(column).map_err(Error::internal);
+            Ok(Erased {
+                contexts: count("contexts")?,
+                versions: count("versions")?,
+                chunks: count("chunks")?,
+                embeddings: count("embeddings")?,
+                ..Erased::default()
+            })
+        });
+        writing.finish(erased).await
     }
 
     /// Revokes the keys that are bound to a user; answers how many of them were valid.

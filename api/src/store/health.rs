@@ -44,6 +44,21 @@ impl SchemaState {
 }
 
 impl Store {
+    /// What tells this database from all others, also from one that was restored from its backup.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn database_id(&self) -> Result<String> {
+        let mut connection = self.connection().await?;
+        let result = sqlx::query_scalar(
+            "select s.system_identifier || '/' || d.oid from pg_control_system() s, pg_database d
+             where d.datname = current_database()",
+        )
+        .fetch_one(connection.pg())
+        .await;
+        connection.settle(result)
+    }
+
     /// One round trip.
     ///
     /// # Errors

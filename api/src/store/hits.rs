@@ -8,10 +8,10 @@ use super::{
     contexts::{Bounded, from_row, large_columns, read_bounded, small_context_columns, visible},
     filter,
     past_search::Then,
-    search::{ChunkHit, Distance, push_columns, push_embeddings},
+    search::{ChunkHit, Distance, Reach, push_columns, push_embeddings},
 };
 use crate::{
-    domain::{Context, HitChunk, Included, SearchScope, SpaceInfo, TenantId, Vector},
+    domain::{Context, ContextId, HitChunk, Included, SearchScope, SpaceInfo, TenantId, Vector},
     error::{Error, Result},
 };
 
@@ -30,7 +30,74 @@ impl AsRef<Context> for Found {
     }
 }
 
+/// What the index of neighbours showed, as it is answered.
+#[derive(Debug)]
+pub struct NearbyFound {
+    /// The best chunk of each context, best first.
+    pub hits: Vec<ChunkHit>,
+    /// Of the same places.
+    pub found: Bounded<Found>,
+    /// False when there were fewer chunks or contexts than were wanted: then there may be more to be had in another way.
+    pub is_enough: bool,
+}
+
 impl Store {
+    /// [`Store::search_nearest`] and [`Store::load_hits`] of its best `contexts_max` contexts in one statement, as everything is
+    /// now: most searches by meaning are no more than that, and each statement costs them a tenth.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn find_nearest(
+        &self,
+        tenant: TenantId,
+        (space, vector): (&SpaceInfo, &Vector),
+        scope: &SearchScope,
+        reach: Reach,
+        contexts_max: usize,
+        include: Included,
+    ) -> Result<NearbyFound> {
+        let mut query = QueryBuilder::new("with n as materialized (");
+        self.push_nearest(&mut query, tenant, (space, vector), scope, reach);
+        query.push(
+            "), best as (
+                 select distinct on (context_id) * from n order by context_id, score desc, chunk_no
+             ), w as (
+                 select *, row_number() over (order by score desc, context_id, chunk_no) as place from best
+             )
+             select (select count(*) from n) as chunks, w.place - 1 as place, w.score, w.context_id, w.version as chunk_version, ",
+        );
+        query.push(large_columns(include)).push(concat!(
+            ", ",
+            small_context_columns!(),
+            ", t.chunk_no, t.text as chunk_text from w join contexts c on c.id = w.context_id "
+        ));
+        push_chunk_of_hit(&mut query);
+        query.push(" and c.tenant_id = ").push_bind(tenant.0);
+        query.push(" and w.place <= ").push_bind(contexts_max as i64);
+        query.push(" order by w.place");
+        let mut connection = self.tenant(tenant).await?;
+        let statement = query.build().persistent(scope.filter.is_none());
+        let mut chunks = 0_i64;
+        let mut hits = Vec::new();
+        let found = read_bounded(&mut connection, statement, |row| {
+            let mut read = || {
+                chunks = row.try_get("chunks")?;
+                Ok::<_, sqlx::Error>(ChunkHit {
+                    context: ContextId(row.try_get("context_id")?),
+                    version: row.try_get("chunk_version")?,
+                    chunk_no: row.try_get("chunk_no")?,
+                    score: row.try_get("score")?,
+                })
+            };
+            hits.push(read().map_err(Error::internal)?);
+            found_from_row(row)
+        })
+        .await?;
+        hits.truncate(found.rows.len());
+        let is_enough = chunks >= reach.chunks_max && (found.cut || found.rows.len() >= contexts_max);
+        Ok(NearbyFound { hits, found, is_enough })
+    }
+
     /// Reads the contexts of `hits`, as much of them as is included, and their chunks, in their order. What was changed or has
     /// left the scope since it was found is left out.
     ///
@@ -53,15 +120,9 @@ impl Store {
             ", w.place - 1 as place, t.chunk_no, t.text as chunk_text from "
         ));
         push_wanted(&mut query, hits);
-        query.push(concat!(
-            " join contexts c on c.id = w.context_id
-              join chunks t on t.tenant_id = c.tenant_id and t.context_id = c.id and t.version = w.version
-                           and t.chunk_no = w.chunk_no
-              where ",
-            visible!(),
-            " and c.tenant_id = "
-        ));
-        query.push_bind(tenant.0);
+        query.push(" join contexts c on c.id = w.context_id ");
+        push_chunk_of_hit(&mut query);
+        query.push(" and c.tenant_id = ").push_bind(tenant.0);
         push_columns(&mut query, scope, "c");
         if let Some(filter) = &scope.filter {
             query.push(" and ");
@@ -193,6 +254,16 @@ fn push_of_embeddings(
         query.push(")");
     }
     query.push(")");
+}
+
+/// The chunk of the hit `w`, as long as its context is visible.
+fn push_chunk_of_hit(query: &mut QueryBuilder<Postgres>) {
+    query.push(concat!(
+        "join chunks t on t.tenant_id = c.tenant_id and t.context_id = c.id and t.version = w.version
+                      and t.chunk_no = w.chunk_no
+         where ",
+        visible!()
+    ));
 }
 
 /// The chunks that are asked for, numbered.

@@ -1,4 +1,6 @@
-//! The life of contexts that are read: each read may put their end off.
+//! What time alone does to contexts: they expire, and begin and cease to hold. Reads may put their end off.
+
+use std::time::Duration;
 
 use sqlx::Row;
 use time::OffsetDateTime;
@@ -37,7 +39,32 @@ const EXTEND: &str = "
     )
     select id, expires_at from c";
 
+/// $1 tenant, $2 seconds
+const NEXT_CHANGE: &str = "
+    select extract(epoch from least(
+        (select min(c.expires_at) from contexts c
+         where c.tenant_id = $1 and c.expires_at > now() and c.expires_at < now() + make_interval(secs => $2)),
+        (select min(c.valid_from) from contexts c
+         where c.tenant_id = $1 and c.valid_from > now() and c.valid_from < now() + make_interval(secs => $2)),
+        (select min(c.valid_to) from contexts c
+         where c.tenant_id = $1 and c.valid_to > now() and c.valid_to < now() + make_interval(secs => $2))
+    ) - now())::float8";
+
 impl Store {
+    /// How long until what readers of the tenant see changes though nobody writes; none when that is not `within` so much time.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn next_change_by_time(&self, tenant: TenantId, within: Duration) -> Result<Option<Duration>> {
+        let mut connection = self.tenant(tenant).await?;
+        let result = sqlx::query_scalar::<_, Option<f64>>(NEXT_CHANGE)
+            .bind(tenant.0)
+            .bind(within.as_secs_f64())
+            .fetch_one(connection.pg())
+            .await;
+        Ok(connection.settle(result)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
+    }
+
     /// Lets contexts that were read in these versions live on; answers those whose end was moved, with the new one.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod audit;
+mod changes;
 mod contexts;
 mod deletions;
 #[cfg(feature = "embedded-postgres")]
@@ -40,19 +41,20 @@ mod writes;
 use std::sync::Arc;
 
 pub use self::{
+    changes::Witness,
     contexts::Bounded,
     deletions::{Deleted, Deletion},
     embedding_queue::{ChunkVector, Line, PendingChunk, PendingContext, Queue, TurnSize},
     embedding_work::Surveyed,
     export::ExportRow,
     health::SchemaState,
-    hits::Found,
+    hits::{Found, NearbyFound},
     idempotency::Claim,
     keyword::{KeywordFacts, Part, QueryTerm, Ranked, Ranking, SCOPE_CHUNKS_MAX, Scan, Weighted},
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
-    search::{ChunkHit, Compared, ExactCap, Nearby},
+    search::{ChunkHit, Compared, ExactCap, Nearby, Reach},
     tsquery::Match,
     unit::Unit,
     upkeep::Removed,
@@ -83,6 +85,7 @@ pub struct Store {
     queue_max: usize,
     /// Keeps the engine in process alive for as long as anyone may talk to it.
     engine: Option<Arc<Engine>>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Store {

@@ -12,7 +12,7 @@ use super::{
     filter,
     hits::{Found, found_from_row, push_wanted},
     search::{
-        BEST_FIRST, ChunkHit, Compared, Distance, ExactCap, Nearby, compared_from_rows, hit_from_row,
+        BEST_FIRST, ChunkHit, Compared, Distance, ExactCap, Nearby, Reach, compared_from_rows, hit_from_row,
         push_embeddings, push_owner, push_validity, push_view,
     },
     versions::{push_as_of, small_version_columns},
@@ -184,9 +184,9 @@ impl Store {
         then: &Then<'_>,
         space: &SpaceInfo,
         vector: &Vector,
-        chunks_max: i64,
-        indexed: i64,
+        reach: Reach,
     ) -> Result<Nearby> {
+        let chunks_max = reach.chunks_max;
         let distance = Distance::new(self, space, vector);
         let mut query = QueryBuilder::new("with past as materialized (");
         then.push_past_texts(&mut query);
@@ -199,7 +199,7 @@ impl Store {
         }
         query.push(" and ");
         then.push_was_in_force(&mut query, Side::Present);
-        push_view(&mut query, then.tenant, then.scope, chunks_max, indexed);
+        push_view(&mut query, then.tenant, then.scope, reach);
         query.push(" order by ");
         distance.push(&mut query);
         query.push(" limit ").push_bind(chunks_max).push("), compared as (");

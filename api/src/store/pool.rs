@@ -260,7 +260,7 @@ impl Store {
     }
 
     pub(super) fn from_pool(pool: Pool, queue_max: usize) -> Self {
-        Self { pool, queue_max, engine: None }
+        Self { pool, queue_max, engine: None, witness: None }
     }
 
     /// The same database for what can wait: it joins the queue for a connection however long that is.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{Store, contexts::visible, filter, past_search::Then};
 use crate::{
-    domain::{Access, ContextId, SearchScope, SpaceInfo, TenantId, Vector},
+    domain::{Access, ContextId, Effort, SearchScope, SpaceInfo, TenantId, Vector},
     error::{Error, Result},
 };
 
@@ -32,6 +32,11 @@ pub struct ExactCap {
 impl ExactCap {
     /// However many there are.
     pub const NONE: Self = Self { chunks: i64::MAX - 1, contexts: i64::MAX - 1 };
+
+    /// The one of the two that counts in this scope.
+    pub fn counted(self, scope: &SearchScope) -> i64 {
+        if scope.filter.is_some() || scope.as_of.is_some() { self.contexts } else { self.chunks }
+    }
 }
 
 /// Every candidate, compared.
@@ -155,31 +160,46 @@ pub(super) fn push_embeddings(query: &mut QueryBuilder<Postgres>, tenant: Tenant
     query.push(format!("k.space_id = {} and k.tenant_id = ", space.id)).push_bind(tenant.0);
 }
 
-/// How many entries the index of neighbours keeps in view (`ef_search`), for each chunk that is wanted: the more, the surer are
-/// the nearest among them, and the longer it takes.
-const IN_VIEW_PER_CHUNK: i64 = 4;
-/// The same when most of them are outside the scope. Going on when too few are left costs more than to look far at once.
-const IN_VIEW_PER_CHUNK_NARROW: i64 = 25;
-const IN_VIEW_MIN: i64 = 400;
+/// How far the index of neighbours looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// Chunks wanted.
+    pub chunks_max: i64,
+    /// About how many entries the index has, of all tenants together.
+    pub indexed: i64,
+    pub effort: Effort,
+}
+
+/// How many entries the index keeps in view (`ef_search`): the more, the surer are the nearest among them, and the longer it takes.
+struct View {
+    min: i64,
+    /// For each chunk that is wanted.
+    per_chunk: i64,
+    /// The same when most of them are outside the scope. Going on when too few are left costs more than to look far at once.
+    per_chunk_narrow: i64,
+}
+
+const NORMAL_VIEW: View = View { min: 400, per_chunk: 4, per_chunk_narrow: 25 };
+const LOW_VIEW: View = View { min: 40, per_chunk: 2, per_chunk_narrow: 8 };
 /// Of pgvector.
 const IN_VIEW_MAX: i64 = 1_000;
 
 /// A condition that always holds, and for this one statement sets how far the index looks. It is asked before the index is: it
-/// depends on no row. `indexed`: entries in the index, of all tenants together.
+/// depends on no row.
 pub(super) fn push_view(
     query: &mut QueryBuilder<Postgres>,
     tenant: TenantId,
     scope: &SearchScope,
-    chunks_max: i64,
-    indexed: i64,
+    reach: Reach,
 ) {
-    let in_view = |per_chunk: i64| (chunks_max * per_chunk).clamp(IN_VIEW_MIN, IN_VIEW_MAX);
+    let view = if reach.effort == Effort::Low { LOW_VIEW } else { NORMAL_VIEW };
+    let in_view = |per_chunk: i64| (reach.chunks_max * per_chunk).clamp(view.min, IN_VIEW_MAX);
     query.push(" and (select set_config('hnsw.ef_search', (case when ");
     query.push_bind(!scope.is_whole_tenant() || scope.as_of.is_some());
     query.push(" or 2 * coalesce((select sum(t.chunks) from keyword_totals t where t.tenant_id = ");
-    query.push_bind(tenant.0).push("), 0) < ").push_bind(indexed);
-    query.push(" then ").push_bind(in_view(IN_VIEW_PER_CHUNK_NARROW));
-    query.push(" else ").push_bind(in_view(IN_VIEW_PER_CHUNK));
+    query.push_bind(tenant.0).push("), 0) < ").push_bind(reach.indexed);
+    query.push(" then ").push_bind(in_view(view.per_chunk_narrow));
+    query.push(" else ").push_bind(in_view(view.per_chunk));
     query.push(" end)::text, true)) is not null");
 }
 
@@ -236,8 +256,8 @@ impl Store {
         compared_from_rows(&connection.settle(result)?)
     }
 
-    /// The chunks within the scope that are nearest to `vector` as far as the index of neighbours shows, at most `chunks_max`, of
-    /// more within the scope. `indexed`: about how many entries the index has.
+    /// The chunks within the scope that are nearest to `vector` as far as the index of neighbours shows, at most as many as are
+    /// wanted, of more within the scope.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -247,24 +267,15 @@ impl Store {
         space: &SpaceInfo,
         vector: &Vector,
         scope: &SearchScope,
-        chunks_max: i64,
-        indexed: i64,
+        reach: Reach,
     ) -> Result<Nearby> {
         if let Some(then) = Then::of(tenant, scope) {
-            return self.search_nearest_as_of(&then, space, vector, chunks_max, indexed).await;
+            return self.search_nearest_as_of(&then, space, vector, reach).await;
         }
-        let distance = Distance::new(self, space, vector);
-        let mut query = QueryBuilder::new("select n.* from (select k.context_id, k.version, k.chunk_no, -");
-        distance.push(&mut query);
-        query.push(" as score from chunk_embeddings k where ");
-        push_embeddings(&mut query, tenant, space);
-        push_scope(&mut query, scope);
-        push_view(&mut query, tenant, scope, chunks_max, indexed);
-        query.push(" order by ");
-        distance.push(&mut query);
-        // A number of ours, and one of a few. As a parameter it would keep the database from planning this once for all: nobody
-        // knows what a plan costs that ends after so many rows.
-        query.push(format!(" limit {chunks_max}) n")).push(BEST_FIRST);
+        let chunks_max = reach.chunks_max;
+        let mut query = QueryBuilder::new("select n.* from (");
+        self.push_nearest(&mut query, tenant, (space, vector), scope, reach);
+        query.push(") n").push(BEST_FIRST);
         let mut connection = self.tenant(tenant).await?;
         let result = query.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
         let hits: Vec<ChunkHit> =
@@ -272,6 +283,26 @@ impl Store {
         // Otherwise it gave up: it is shared by all tenants, and met too many of others.
         let saw_all = hits.len() as i64 >= chunks_max;
         Ok(Nearby { hits, saw_all })
+    }
+
+    pub(super) fn push_nearest(
+        &self,
+        query: &mut QueryBuilder<Postgres>,
+        tenant: TenantId,
+        (space, vector): (&SpaceInfo, &Vector),
+        scope: &SearchScope,
+        reach: Reach,
+    ) {
+        query.push("select k.context_id, k.version, k.chunk_no, -k.distance as score from (");
+        query.push("select k.context_id, k.version, k.chunk_no, ");
+        Distance::new(self, space, vector).push(query);
+        query.push(" as distance from chunk_embeddings k where ");
+        push_embeddings(query, tenant, space);
+        push_scope(query, scope);
+        push_view(query, tenant, scope, reach);
+        // A number of ours, and one of a few. As a parameter it would keep the database from planning this once for all: nobody
+        // knows what a plan costs that ends after so many rows.
+        query.push(format!(" order by distance limit {}) k", reach.chunks_max));
     }
 }
 

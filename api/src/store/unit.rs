@@ -5,6 +5,7 @@ use deadpool::managed::Object;
 
 use super::{
     Store,
+    changes::Notice,
     pool::{Connection, Connector},
 };
 use crate::{domain::Access, error::Result};
@@ -14,11 +15,13 @@ use crate::{domain::Access, error::Result};
 pub struct Unit {
     connection: Object<Connector>,
     ended: bool,
+    notice: Notice,
     pub(super) access: Access,
 }
 
 impl Drop for Unit {
     fn drop(&mut self) {
+        self.notice.withdraw();
         if !self.ended {
             self.connection.abandon();
         }
@@ -31,7 +34,8 @@ impl Store {
     pub async fn begin(&self, access: Access) -> Result<Unit> {
         let mut connection = self.tenant(access.tenant).await?;
         connection.begin().await?;
-        Ok(Unit { connection, ended: false, access })
+        let notice = Notice::about(self, access.tenant);
+        Ok(Unit { connection, ended: false, notice, access })
     }
 }
 
@@ -42,6 +46,7 @@ impl Unit {
     /// When the database cannot be reached.
     pub async fn enter(&mut self, access: Access) -> Result<()> {
         self.connection.enter_tenant(access.tenant).await?;
+        self.notice.add(access.tenant);
         self.access = access;
         Ok(())
     }
@@ -55,9 +60,13 @@ impl Unit {
     /// # Errors
     /// When the database does not say that it has; then nobody knows.
     pub async fn commit(mut self) -> Result<()> {
-        self.connection.end("commit").await?;
-        self.ended = true;
-        Ok(())
+        // Also when it fails: the database may have done it nevertheless.
+        let notice = std::mem::take(&mut self.notice);
+        let committed = self.connection.end("commit").await;
+        self.ended = committed.is_ok();
+        drop(self);
+        notice.give().await;
+        committed
     }
 
     /// Undoes it all.

@@ -1,6 +1,6 @@
 //! Removing what nobody can see any more or what is older than it has to be kept, a bounded number of rows at a time.
 
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 
 use super::Store;
 use crate::{
@@ -114,7 +114,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn remove_outdated(&self, tenant: TenantId, retention: &Retention) -> Result<Removed> {
-        let mut connection = self.tenant(tenant).await?;
+        // What was of use to the past may be gone from it.
+        let mut writing = self.write(tenant).await?;
         let result = sqlx::query(REMOVE)
             .bind(tenant.0)
             .bind(ROWS_MAX)
@@ -122,18 +123,22 @@ impl Store {
             .bind(retention.versions_max)
             .bind(IDEMPOTENCY_RETENTION.as_secs_f64())
             .bind(retention.audit_log.as_secs_f64())
-            .fetch_one(connection.pg())
+            .fetch_one(writing.pg())
             .await;
-        let row = connection.settle(result)?;
-        let read = || {
-            Ok::<_, sqlx::Error>(Removed {
-                contexts: row.try_get("contexts")?,
-                versions: row.try_get("versions")?,
-                idempotency_keys: row.try_get("idempotency_keys")?,
-                operations: row.try_get("operations")?,
-                audit_entries: row.try_get("audit_entries")?,
-            })
-        };
-        read().map_err(Error::internal)
+        let removed = writing.settle(result).and_then(|row| removed_from_row(&row).map_err(Error::internal));
+        if removed.as_ref().is_ok_and(|removed| removed.contexts == 0 && removed.versions == 0) {
+            writing.changes_nothing_visible();
+        }
+        writing.finish(removed).await
     }
+}
+
+fn removed_from_row(row: &PgRow) -> sqlx::Result<Removed> {
+    Ok(Removed {
+        contexts: row.try_get("contexts")?,
+        versions: row.try_get("versions")?,
+        idempotency_keys: row.try_get("idempotency_keys")?,
+        operations: row.try_get("operations")?,
+        audit_entries: row.try_get("audit_entries")?,
+    })
 }

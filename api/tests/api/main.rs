@@ -11,6 +11,7 @@
     reason = "a test that cannot go on has failed, and one that lists cases may be long"
 )]
 
+mod answers;
 mod auth;
 mod batch;
 mod changes;

@@ -16,6 +16,9 @@ use super::{
 /// Scores that differ by less are of the same vector: duplicates, or one that was rounded another way.
 const SCORE_TOLERANCE: f64 = 1e-6;
 
+/// The recall that is asked of answers that say that they are complete.
+const RECALL_OF_COMPLETE: f64 = 0.98;
+
 /// How searches of one selectivity do.
 #[derive(Debug, Serialize)]
 pub(super) struct Kept {
@@ -29,6 +32,9 @@ pub(super) struct Kept {
     pub(super) complete: usize,
     /// The recall of those alone; 1 when there are none.
     pub(super) recall_at_10_of_complete: f64,
+    /// Those of them that missed more of the nearest than they would by chance, each hit for itself, at a recall of
+    /// [`RECALL_OF_COMPLETE`]. A mean hides that a few answers miss nearly all; this does not.
+    pub(super) complete_beyond_chance: usize,
     /// Answers with fewer hits than the exact one.
     pub(super) short: usize,
     pub(super) fewest_hits: usize,
@@ -56,7 +62,7 @@ pub(super) async fn compare(
             ("limit".to_owned(), json!(DEPTH)),
         ]);
         if is_exact {
-            request.insert("exact".to_owned(), json!(true));
+            request.insert("effort".to_owned(), json!("exact"));
         }
         request
     };
@@ -69,12 +75,10 @@ pub(super) async fn compare(
 fn kept(by_index: &[Answer], exact: &[Answer]) -> Kept {
     let pairs = || by_index.iter().zip(exact);
     let recalls: Vec<f64> = pairs().map(|(found, exact)| recall(found, exact)).collect();
-    let of_complete: Vec<f64> = by_index
-        .iter()
-        .zip(&recalls)
-        .filter(|(found, _)| found.is_complete)
-        .map(|(_, recall)| *recall)
-        .collect();
+    let complete = || pairs().zip(&recalls).filter(|((found, _), _)| found.is_complete);
+    let of_complete: Vec<f64> = complete().map(|(_, recall)| *recall).collect();
+    let missed_of_complete: Vec<Missed> =
+        complete().map(|((_, exact), recall)| Missed::of(exact.hits.len(), *recall)).collect();
     let mut plans: IndexMap<String, usize> = IndexMap::new();
     for answer in by_index {
         *plans.entry(answer.plan.clone().unwrap_or_else(|| "none".to_owned())).or_default() += 1;
@@ -86,6 +90,7 @@ fn kept(by_index: &[Answer], exact: &[Answer]) -> Kept {
         recall_at_10_least: recalls.iter().copied().fold(1.0, f64::min),
         complete: of_complete.len(),
         recall_at_10_of_complete: if of_complete.is_empty() { 1.0 } else { mean(of_complete) },
+        complete_beyond_chance: beyond_chance(&missed_of_complete),
         short: pairs().filter(|(found, exact)| found.hits.len() < exact.hits.len()).count(),
         fewest_hits: fewest.map_or(0, |(found, _)| found.hits.len()),
         fewest_hits_exact: fewest.map_or(0, |(_, exact)| exact.hits.len()),
@@ -101,6 +106,39 @@ fn recall(found: &Answer, exact: &Answer) -> f64 {
     let Some(last) = exact.hits.last() else { return 1.0 };
     let near = found.hits.iter().filter(|hit| hit.score >= last.score - SCORE_TOLERANCE).count();
     near.min(exact.hits.len()) as f64 / exact.hits.len() as f64
+}
+
+/// How many hits of an exact answer were missed.
+struct Missed {
+    missed: usize,
+    of: usize,
+}
+
+impl Missed {
+    fn of(of: usize, recall: f64) -> Self {
+        Self { missed: ((1.0 - recall) * of as f64).round() as usize, of }
+    }
+
+    /// How likely it is that so many or more are missed when each is for itself.
+    fn chance_of(&self, missed: usize) -> f64 {
+        let exactly = |missed: usize| {
+            let ways: f64 = (0..missed).map(|n| (self.of - n) as f64 / (n + 1) as f64).product();
+            ways * (1.0 - RECALL_OF_COMPLETE).powi(missed as i32)
+                * RECALL_OF_COMPLETE.powi((self.of - missed) as i32)
+        };
+        (missed..=self.of).map(exactly).sum()
+    }
+}
+
+/// How many answers more than expected missed so many or more, of whichever number of hits that is the most.
+fn beyond_chance(answers: &[Missed]) -> usize {
+    let most = answers.iter().map(|answer| answer.missed).max().unwrap_or(0);
+    let beyond = (1..=most).map(|missed| {
+        let seen = answers.iter().filter(|answer| answer.missed >= missed).count();
+        let expected: f64 = answers.iter().map(|answer| answer.chance_of(missed)).sum();
+        seen.saturating_sub(expected.round() as usize)
+    });
+    beyond.max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -138,6 +176,22 @@ mod tests {
         assert_eq!(kept_of(found), (2, "0.75".to_owned(), "0.5".to_owned()));
         let cut_short = Answer { is_complete: false, ..answer(&[], "hnsw", 1.0) };
         assert_eq!(kept_of(vec![cut_short]), (0, "1".to_owned(), "0".to_owned()));
+    }
+
+    #[test]
+    fn a_few_answers_that_miss_much_are_not_hidden_by_the_many_that_miss_nothing() {
+        let of_ten = |missed| Missed { missed, of: 10 };
+        assert!((of_ten(0).chance_of(1) - (1.0 - 0.98_f64.powi(10))).abs() < 1e-12);
+        assert!((of_ten(0).chance_of(0) - 1.0).abs() < 1e-12);
+        let answers = |with: &[(usize, usize)]| {
+            let some = with.iter().flat_map(|(count, missed)| (0..*count).map(|_| of_ten(*missed)));
+            some.chain((0..1_000).map(|_| of_ten(0))).take(1_000).collect::<Vec<_>>()
+        };
+        // 183 miss one or more by chance, 16 two or more, one three or more.
+        assert_eq!(beyond_chance(&answers(&[(150, 1), (15, 2), (1, 3)])), 0);
+        assert_eq!(beyond_chance(&answers(&[(150, 1), (20, 2)])), 4);
+        assert_eq!(beyond_chance(&answers(&[(1, 4)])), 1);
+        assert_eq!(beyond_chance(&answers(&[])), 0);
     }
 
     #[test]

@@ -79,14 +79,15 @@ impl Report {
             writeln!(table, "{} more queries have no right answer and were not asked", self.unjudged)?;
         }
         if !self.index.is_empty() {
-            let heading = "R@10  least  complete  short  fewest   p50 ms   p99 ms  exact p50  plans";
+            let heading = "R@10  least  complete  beyond  short  fewest   p50 ms   p99 ms  exact p50  plans";
             writeln!(table, "\n{:width$}  {heading}", "index to exact")?;
         }
         for (name, kept) in &self.index {
             let Kept { recall_at_10, recall_at_10_least: least, complete, short, fewest_hits, .. } = kept;
+            let beyond = kept.complete_beyond_chance;
             write!(
                 table,
-                "{name:width$}  {recall_at_10:.3}  {least:5.2}  {complete:8}  {short:5}  {fewest_hits:6}"
+                "{name:width$}  {recall_at_10:.3}  {least:5.2}  {complete:8}  {beyond:6}  {short:5}  {fewest_hits:6}"
             )?;
             let exact = kept.latency_exact.p50_ms;
             write!(table, " {:8.1} {:8.1}  {exact:9.1}", kept.latency.p50_ms, kept.latency.p99_ms)?;

@@ -202,3 +202,11 @@ pub struct SearchResponse {
     #[schema(value_type = SearchTimings, required = false, nullable = false)]
     pub timings: Option<SearchTimings>,
 }
+
+impl SearchResponse {
+    /// Whether it stays the same while nothing changes. What is missing now may be back, and what reads let live on has to be
+    /// read.
+    pub fn is_lasting(&self) -> bool {
+        self.degraded.is_empty() && self.data.iter().all(|hit| hit.context.sliding_ttl_seconds.is_none())
+    }
+}

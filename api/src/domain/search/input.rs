@@ -6,7 +6,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Fusion, Included, Mode, Ranking, Recency, SearchQuery, SearchRequest, SearchScope, Weights};
+use super::{
+    Effort, Fusion, Included, Mode, Ranking, Recency, SearchQuery, SearchRequest, SearchScope, Weights,
+};
 use crate::{
     domain::{
         Access, ContextType, Filter, UserId, Vector,
@@ -63,9 +65,9 @@ pub struct SearchInput {
     /// From 0 to 1: how much a hit loses by being like those before it (maximal marginal relevance).
     #[schema(minimum = 0.0, maximum = 1.0)]
     diversity: Option<f64>,
-    /// Compare every candidate by meaning, however many there are: slower, and never wrong.
+    /// How much is done for what is nearest in meaning to be among the hits.
     #[serde(default)]
-    exact: bool,
+    effort: Effort,
     /// Have the hits put in order by the reranker, which reads the query and each chunk together. Their `score` is then its own.
     #[serde(default)]
     rerank: bool,
@@ -145,14 +147,14 @@ impl SearchInput {
             }
         };
         let query = checked_query(self.query, self.vector, self.mode)?;
-        let (mode, exact, explain, rerank) = (self.mode, self.exact, self.explain, self.rerank);
+        let (mode, effort, explain, rerank) = (self.mode, self.effort, self.explain, self.rerank);
         if rerank && matches!(query, SearchQuery::Vector(_)) {
             return Err(Error::invalid(
                 "/rerank",
                 "a search by `vector` has no words that texts could be compared with",
             ));
         }
-        Ok(SearchRequest { query, mode, scope, limit, ranking, exact, explain, include, rerank })
+        Ok(SearchRequest { query, mode, scope, limit, ranking, effort, explain, include, rerank })
     }
 }
 

@@ -9,10 +9,10 @@ use std::{
 use moka::future::Cache as Local;
 
 use crate::{
-    domain::{Plan, SearchScope, SpaceInfo, SpaceStatus, TenantId, Vector},
+    domain::{Effort, Included, Plan, SearchScope, SpaceInfo, SpaceStatus, TenantId, Vector},
     error::Result,
     service::Service,
-    store::{ChunkHit, Compared, ExactCap, Nearby},
+    store::{Bounded, ChunkHit, Compared, ExactCap, Found, Nearby, NearbyFound, Reach},
 };
 
 /// A context may have many chunks among the best, and is answered once: so more chunks are read than hits are wanted.
@@ -53,14 +53,17 @@ pub(in crate::service) struct SemanticLeg {
     pub leg: Leg,
     pub plan: Plan,
     pub candidates: i64,
+    /// What the hits are, in their places, where that came along.
+    pub found: Option<Bounded<Found>>,
 }
 
 /// What is searched for by meaning, and where.
 pub(in crate::service) struct Semantic<'r> {
     pub space: &'r SpaceInfo,
     pub vector: &'r Vector,
-    /// Compare every candidate, however many there are.
-    pub exact: bool,
+    pub effort: Effort,
+    /// What of the contexts is answered, if nothing but their nearness decides which.
+    pub include: Option<Included>,
 }
 
 /// Which scopes were too large to be compared one by one a moment ago. By a hash: one that is taken for another is searched by
@@ -80,6 +83,11 @@ impl ScopeMemory {
     fn key(&self, tenant: TenantId, space: &SpaceInfo, scope: &SearchScope) -> u64 {
         self.hasher.hash_one((tenant.0, space.id, format!("{scope:?}")))
     }
+
+    /// Whether there were more than `cap` when it was last looked.
+    async fn is_large(&self, key: u64, cap: ExactCap) -> bool {
+        self.large.get(&key).await.is_some_and(|cap_then| cap_then >= cap.chunks)
+    }
 }
 
 impl Service {
@@ -92,13 +100,45 @@ impl Service {
     ) -> Result<SemanticLeg> {
         let (mut plan, mut candidates) = (Plan::Exact, 0);
         let indexed = self.chunks_estimate(semantic.space).await?;
+        if let Some(include) = semantic.include
+            && let Some(leg) =
+                Box::pin(self.find_nearest(tenant, semantic, scope, indexed, depth, include)).await?
+        {
+            return Ok(leg);
+        }
         let leg = best_per_context(depth, async |chunks_max| {
             let answer = self.nearest(tenant, semantic, scope, indexed, chunks_max).await?;
             (plan, candidates) = (answer.plan, answer.candidates);
             Ok((answer.hits, answer.saw_all))
         })
         .await?;
-        Ok(SemanticLeg { leg, plan, candidates })
+        Ok(SemanticLeg { leg, plan, candidates, found: None })
+    }
+
+    /// What the index of neighbours shows, with all that is answered of it, in one statement. None when that is not enough, or
+    /// when it may be right to compare one by one.
+    async fn find_nearest(
+        &self,
+        tenant: TenantId,
+        semantic: &Semantic<'_>,
+        scope: &SearchScope,
+        indexed: i64,
+        depth: usize,
+        include: Included,
+    ) -> Result<Option<SemanticLeg>> {
+        let Semantic { space, vector, effort, .. } = *semantic;
+        let chunks_max = chunks_step(depth as i64 * CHUNKS_PER_HIT);
+        let cap = exact_cap(indexed, chunks_max);
+        let key = self.scopes.key(tenant, space, scope);
+        if effort == Effort::Exact || scope.as_of.is_some() || !self.scopes.is_large(key, cap).await {
+            return Ok(None);
+        }
+        let reach = Reach { chunks_max, indexed, effort };
+        let NearbyFound { hits, found, is_enough } =
+            self.store.find_nearest(tenant, (space, vector), scope, reach, depth, include).await?;
+        let leg = Leg { hits, complete: true };
+        let candidates = cap.counted(scope) + 1;
+        Ok(is_enough.then_some(SemanticLeg { leg, plan: Plan::Hnsw, candidates, found: Some(found) }))
     }
 
     /// Compares one by one what is few, and asks the index of neighbours about what is many.
@@ -110,11 +150,11 @@ impl Service {
         indexed: i64,
         chunks_max: i64,
     ) -> Result<Nearest> {
-        let Semantic { space, vector, exact } = *semantic;
-        let cap = if exact { ExactCap::NONE } else { exact_cap(indexed, chunks_max) };
+        let Semantic { space, vector, effort, .. } = *semantic;
+        let is_exact = effort == Effort::Exact;
+        let cap = if is_exact { ExactCap::NONE } else { exact_cap(indexed, chunks_max) };
         let key = self.scopes.key(tenant, space, scope);
-        let known_as_large =
-            !exact && self.scopes.large.get(&key).await.is_some_and(|cap_then| cap_then >= cap.chunks);
+        let known_as_large = !is_exact && self.scopes.is_large(key, cap).await;
         let compare =
             async |cap| self.store.search_exact(tenant, space, vector, scope, cap, chunks_max).await;
         if !known_as_large {
@@ -123,14 +163,14 @@ impl Service {
             }
             self.scopes.large.insert(key, cap.chunks).await;
         }
-        let Nearby { hits, saw_all } =
-            self.store.search_nearest(tenant, space, vector, scope, chunks_max, indexed).await?;
+        let Nearby { hits, saw_all } = self
+            .store
+            .search_nearest(tenant, space, vector, scope, Reach { chunks_max, indexed, effort })
+            .await?;
         if !saw_all && let Some(compared) = compare(EXACT_RESCUE).await? {
             return Ok(compared.into());
         }
-        let counts_contexts = scope.filter.is_some() || scope.as_of.is_some();
-        let more_than = if counts_contexts { cap.contexts } else { cap.chunks };
-        Ok(Nearest { hits, plan: Plan::Hnsw, candidates: more_than + 1, saw_all })
+        Ok(Nearest { hits, plan: Plan::Hnsw, candidates: cap.counted(scope) + 1, saw_all })
     }
 
     async fn chunks_estimate(&self, space: &SpaceInfo) -> Result<i64> {

@@ -56,13 +56,14 @@ impl Service {
         let mut timings = SearchTimings::default();
         let answered = request;
         let request = &to_be_reranked(request);
-        let legs = self.run_legs(access.tenant, request, &mut timings).await?;
+        let mut legs = self.run_legs(access.tenant, request, &mut timings).await?;
         let ranking = Instant::now();
         let (plan, candidates) = legs.semantic.as_ref().map(|(leg, _)| (leg.plan, leg.candidates)).unzip();
         let mut complete = legs.semantic.as_ref().is_none_or(|(leg, _)| leg.leg.complete)
             && legs.keyword.as_ref().is_none_or(|keyword| keyword.leg.complete);
         let mut degraded = legs.degraded.clone();
         let space = legs.semantic.as_ref().map(|(_, query)| query.space.clone());
+        let found = legs.semantic.as_mut().and_then(|(leg, _)| leg.found.take());
         let mut ranked = self.rank(access.tenant, request, legs).await?;
         timings.rank_ms = milliseconds(ranking);
         if let (true, SearchQuery::Text(text)) = (request.rerank, &request.query) {
@@ -74,7 +75,7 @@ impl Service {
             timings.rerank_ms = milliseconds(reranking);
         }
         let loading = Instant::now();
-        let (data, cut) = self.load(access, request, ranked).await?;
+        let (data, cut) = self.load(access, request, ranked, found).await?;
         timings.load_ms = milliseconds(loading);
         complete &= !cut;
         record(request.mode, plan, &degraded);
@@ -110,7 +111,9 @@ impl Service {
             let began = Instant::now();
             let found = match resolved {
                 Ok((space, vector)) => {
-                    let semantic = Semantic { space: &space, vector: &vector, exact: request.exact };
+                    let include = request.is_decided_by_nearness().then_some(request.include);
+                    let effort = request.effort;
+                    let semantic = Semantic { space: &space, vector: &vector, effort, include };
                     let leg = Box::pin(self.semantic_leg(tenant, &semantic, &request.scope, depth)).await?;
                     Ok((leg, QueryVector { space, vector }))
                 }
@@ -258,18 +261,23 @@ impl Service {
         Ok(None)
     }
 
+    /// `found`: what came along with the candidates, in their places.
     async fn load(
         &self,
         access: Access,
         request: &SearchRequest,
         candidates: Vec<Candidate>,
+        found: Option<Bounded<Found>>,
     ) -> Result<(Vec<Hit>, bool)> {
         if candidates.is_empty() {
             return Ok((Vec::new(), false));
         }
         let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
-        let Bounded { rows: mut found, cut } =
-            self.store.load_hits(access.tenant, &request.scope, request.include, &hits).await?;
+        let Bounded { rows: mut found, cut } = match found {
+            Some(found) => found,
+            None => self.store.load_hits(access.tenant, &request.scope, request.include, &hits).await?,
+        };
+        found.truncate(candidates.len());
         if request.scope.as_of.is_none() {
             self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;
         }

@@ -152,8 +152,9 @@ impl Store {
         row: WriteRow<'_>,
         on_key: OnKey,
     ) -> Result<Option<Written>> {
-        let mut connection = self.tenant(actor.tenant()).await?;
-        create(&mut connection, actor, space, row, on_key).await
+        let mut writing = self.write(actor.tenant()).await?;
+        let written = create(&mut writing, actor, space, row, on_key).await;
+        writing.finish(written).await
     }
 }
 

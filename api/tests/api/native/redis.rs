@@ -1,15 +1,18 @@
 //! Redis between replicas, and without it again.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use context_api::{
     cache::RedisOptions,
     domain::{Rate, RateLimits},
 };
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{App, Behaviour, Database, Setup, StubProvider};
+use crate::support::{App, Behaviour, Database, RedisServer, Setup, StubProvider, eventually};
 
 #[tokio::test]
 async fn a_query_that_one_replica_embedded_is_known_to_the_next() {
@@ -71,4 +74,103 @@ async fn what_one_replica_counted_the_next_knows() {
     let app = App::start_as(setup(app.stop().await)).await;
     let left = left(&app, &key).await;
     assert!(left < 950, "the hundred requests before are counted, {left} are left");
+}
+
+/// Two replicas on one database.
+struct Replicas {
+    one: App,
+    other: App,
+    path: String,
+}
+
+impl Replicas {
+    async fn start(redis: &RedisServer) -> Self {
+        let stub = StubProvider::start(Behaviour::Work);
+        let database = Database::create().await;
+        let start = |database: Database| {
+            let setup = Setup::on(database);
+            App::start_as(Setup { providers: vec![stub.provider()], redis: Some(redis.options()), ..setup })
+        };
+        let other = start(database.again()).await;
+        let one = start(database).await;
+        let path = one.created(json!({"key": "counter", "text": "number 0"})).await;
+        Self { one, other, path }
+    }
+
+    /// A write by one, and what the other one answers from then on.
+    async fn write_and_read(&self, number: u32) {
+        let patch = json!({"text": format!("number {number}")}).to_string();
+        let written = self.one.send(Method::PATCH, &self.path, patch).await;
+        assert_eq!(written.status, StatusCode::OK, "{:?}", written.body);
+        for _ in 0..3 {
+            self.read(number).await;
+        }
+    }
+
+    /// What the other one answers is what was written last. Whether it is from memory.
+    async fn read(&self, number: u32) -> bool {
+        let text = json!(format!("number {number}"));
+        let read = self.other.get_as(&self.one.key, &self.path).await;
+        assert_eq!((read.status, &read.body["text"]), (StatusCode::OK, &text));
+        let body = json!({"query": "number", "mode": "keyword"}).to_string();
+        let found =
+            self.other.send_as(&self.one.key, Method::POST, "/v1/contexts/search", Some(body.into())).await;
+        assert_eq!(found.status, StatusCode::OK, "{:?}", found.body);
+        assert_eq!(found.body["data"][0]["chunk"]["text"], text);
+        [read, found].iter().all(|answer| answer.headers["cache-status"] == "context-api; hit")
+    }
+
+    /// Reads alone, until they are answered from memory: nothing that is written meanwhile makes good what was missed.
+    async fn remember(&self, number: u32) {
+        eventually("answers from memory", Duration::from_secs(30), async || {
+            self.read(number).await.then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_one_replica_wrote_the_other_answers_whatever_becomes_of_redis() {
+    let mut redis = RedisServer::start().await;
+    let replicas = Box::pin(Replicas::start(&redis)).await;
+    let number = &mut 0;
+    let write = async |number: &mut u32| {
+        for _ in 0..20 {
+            *number += 1;
+            replicas.write_and_read(*number).await;
+        }
+        *number
+    };
+    replicas.remember(0).await;
+    redis.flush();
+    replicas.remember(write(number).await).await;
+    redis.hang();
+    let last = write(number).await;
+    redis.go_on();
+    replicas.remember(last).await;
+    redis.kill();
+    let last = write(number).await;
+    redis.start_again().await;
+    replicas.remember(last).await;
+    // And in the middle of all that, again and again.
+    let is_over = AtomicBool::new(false);
+    let disturb = async {
+        for _ in 0..3 {
+            redis.flush();
+            tokio::task::yield_now().await;
+            redis.hang();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            redis.go_on();
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let go_on = async {
+        while !is_over.load(Ordering::Relaxed) {
+            *number += 1;
+            replicas.write_and_read(*number).await;
+        }
+    };
+    tokio::join!(disturb, go_on);
+    replicas.remember(*number).await;
 }

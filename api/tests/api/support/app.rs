@@ -6,7 +6,8 @@ use actix_web::dev::ServerHandle;
 use context_api::{
     cache::{Cache, RedisOptions},
     domain::{
-        ApiKey, DEFAULT_TENANT, NewApiKey, RateLimits, Scope, SearchLimits, TenantId, TenantName, UserId,
+        AnswerLimits, ApiKey, DEFAULT_TENANT, NewApiKey, RateLimits, Scope, SearchLimits, TenantId,
+        TenantName, UserId,
     },
     embedding::{self, Provider, RerankOptions, Reranker},
     http::{self, ServerOptions, State},
@@ -103,7 +104,8 @@ impl App {
     /// With a reranker.
     pub async fn start_reranking(provider: Provider, reranker: RerankOptions) -> Self {
         let setup = Setup::on(Database::create().await);
-        Self::start_as(Setup { providers: vec![provider], reranker: Some(reranker), ..setup }).await
+        let setup = Setup { providers: vec![provider], reranker: Some(reranker), ..setup };
+        Box::pin(Self::start_as(setup)).await
     }
 
     pub async fn start_full(
@@ -120,6 +122,8 @@ impl App {
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
+        let cache = if store.is_embedded() { cache.alone() } else { cache };
+        let cache = cache.with_answers(AnswerLimits::default());
         let connect = |provider: Provider| embedding::connect(&provider).expect("an embedder");
         let reranker = reranker.map(|options| Reranker::new(options).expect("a reranker"));
         let service = Service::new(store, cache, providers.into_iter().map(connect))
@@ -190,6 +194,10 @@ impl App {
 
     pub async fn get(&self, path: &str) -> Answer {
         self.send_as(&self.key, Method::GET, path, None).await
+    }
+
+    pub async fn get_as(&self, key: &str, path: &str) -> Answer {
+        self.send_as(key, Method::GET, path, None).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {

@@ -100,6 +100,13 @@ impl Database {
         }
     }
 
+    /// The same for another application on it, whose end is not the database's; native only.
+    pub fn again(&self) -> Self {
+        assert_eq!(self.engine, Engine::Native, "the engine in process has one application");
+        let folder = TempDir::new().expect("a temporary folder");
+        Self { engine: self.engine, url: self.url.clone(), name: String::new(), folder }
+    }
+
     pub async fn open(&self) -> Store {
         match self.engine {
             Engine::Native => Store::new(&options(&self.url)).expect("a store"),
@@ -179,7 +186,7 @@ fn schema_digest() -> String {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if self.engine == Engine::Embedded {
+        if self.engine == Engine::Embedded || self.name.is_empty() {
             return;
         }
         let name = std::mem::take(&mut self.name);

@@ -6,6 +6,7 @@ pub mod evaluator;
 mod process;
 mod provider;
 pub mod random;
+mod redis;
 mod server;
 
 pub use self::{
@@ -13,6 +14,7 @@ pub use self::{
     database::{Database, Engine, QUEUE_MAX, options},
     process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},
+    redis::RedisServer,
     server::PostgresServer,
 };
 

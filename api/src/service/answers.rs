@@ -1,0 +1,133 @@
+//! Answers that are given again, as long as they are true. Whoever changes rows of a tenant lets that be known before the change
+//! is acknowledged, so nobody who knows of the change is answered from before it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use moka::future::Cache as Local;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::Service;
+use crate::{
+    cache::{Cache, Present},
+    domain::{Access, Answer, Freshness, MadeAnswer, Provenance, Question, TenantId},
+    error::{Error, Result},
+    store::Witness,
+};
+
+/// How long a statement may go on after whoever sent it has gone away: the longest that one may be given, nearly always.
+const STATEMENT_MAX: Duration = Duration::from_secs(20);
+/// Tenants of which is known until when time alone changes nothing.
+const TENANTS_MAX: u64 = 10_000;
+/// So many times as far ahead as answers are kept it is looked when time will change something.
+const LOOK_AHEAD: u32 = 10;
+
+/// Lets the cache know of changes.
+pub(super) struct ChangeWitness(pub Cache);
+
+#[async_trait]
+impl Witness for ChangeWitness {
+    async fn changed(&self, tenant: TenantId) {
+        self.0.renew(tenant).await;
+    }
+
+    fn may_change(&self, tenant: TenantId) {
+        // Without a runtime the process ends, and with it what it remembers.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let cache = self.0.clone();
+        runtime.spawn(async move {
+            cache.renew(tenant).await;
+            tokio::time::sleep(STATEMENT_MAX).await;
+            cache.renew(tenant).await;
+        });
+    }
+}
+
+/// Until when time alone changes nothing of what readers see, by what the present is known by. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Calm(Local<Present, Instant>);
+
+impl Calm {
+    pub(super) fn new() -> Self {
+        Self(Local::builder().max_capacity(TENANTS_MAX).time_to_idle(Duration::from_secs(600)).build())
+    }
+}
+
+impl Service {
+    /// The answer to `question`: one that was given before and is still true, if the caller takes that, or the one of `make`.
+    ///
+    /// # Errors
+    /// Those of `make`; [`crate::error::Code::DatabaseUnavailable`].
+    pub async fn answer(
+        &self,
+        access: Access,
+        question: &Question,
+        freshness: Freshness,
+        make: impl AsyncFnOnce() -> Result<MadeAnswer>,
+    ) -> Result<(Answer, Provenance)> {
+        let present = match freshness {
+            Freshness::True => self.present(access.tenant).await?,
+            Freshness::New => None,
+        };
+        let (answer, provenance) = self.answer_at(access, present.as_ref(), question, make).await?;
+        let (kind, came): (&'static str, &'static str) = (question.kind.into(), provenance.into());
+        metrics::counter!("answers_total", "kind" => kind, "from" => came).increment(1);
+        Ok((answer, provenance))
+    }
+
+    async fn answer_at(
+        &self,
+        access: Access,
+        present: Option<&Present>,
+        question: &Question,
+        make: impl AsyncFnOnce() -> Result<MadeAnswer>,
+    ) -> Result<(Answer, Provenance)> {
+        let Some(present) = present else { return Ok((Box::pin(make()).await?.answer, Provenance::Bypass)) };
+        if let Some(answer) = self.cache.kept_answer(present, question).await {
+            return Ok((answer, Provenance::Hit));
+        }
+        let until = self.calm_until(access.tenant, present);
+        let answered = Box::pin(self.cache.answer(present, question, until, make())).await;
+        answered.map_err(|shared| Error::copy_of(&shared))
+    }
+
+    /// What all answers of the tenant depend on besides its rows is the space that is searched.
+    async fn present(&self, tenant: TenantId) -> Result<Option<Present>> {
+        if !self.cache.keeps_answers() {
+            return Ok(None);
+        }
+        let space = self.active_space().await?.map_or(0, |space| space.id);
+        let Some(database) = self.database_id().await else { return Ok(None) };
+        let also = [space.to_le_bytes().as_slice(), database.as_bytes()].concat();
+        Ok(self.cache.present(tenant, &also).await)
+    }
+
+    /// Two services may share a Redis, and their tenants have the same ids. None while it is not known.
+    async fn database_id(&self) -> Option<Arc<str>> {
+        if !self.cache.is_shared() {
+            return Some("".into());
+        }
+        let ask = || async { self.store.database_id().await.map(Arc::from) };
+        match self.database_id.get_or_try_init(ask).await {
+            Ok(id) => Some(id.clone()),
+            Err(error) => {
+                tracing::debug!(%error, "nothing is answered from memory: it is not known which database this is");
+                None
+            }
+        }
+    }
+
+    async fn calm_until(&self, tenant: TenantId, present: &Present) -> Result<Instant> {
+        let asked = Instant::now();
+        if let Some(until) = self.calm.0.get(present).await
+            && until > asked
+        {
+            return Ok(until);
+        }
+        let within = self.cache.answer_ttl() * LOOK_AHEAD;
+        let next = self.store.next_change_by_time(tenant, within).await?;
+        let until = asked + next.unwrap_or(within);
+        self.calm.0.insert(*present, until).await;
+        Ok(until)
+    }
+}
