@@ -190,7 +190,7 @@ pub struct SearchResponse {
     /// one by one. Null when it was not run.
     #[schema(required)]
     pub candidates: Option<i64>,
-    /// False when a cap cut the search short, so that hits may be missing.
+    /// False when a cap, or a low effort, cut the search short, so that hits may be missing.
     pub complete: bool,
     /// Empty when the answer is what was asked for.
     pub degraded: Vec<Degraded>,

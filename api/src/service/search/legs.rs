@@ -136,7 +136,7 @@ impl Service {
         let reach = Reach { chunks_max, indexed, effort };
         let NearbyFound { hits, found, is_enough } =
             self.store.find_nearest(tenant, (space, vector), scope, reach, depth, include).await?;
-        let leg = Leg { hits, complete: true };
+        let leg = Leg { hits, complete: promises_all(effort) };
         let candidates = cap.counted(scope) + 1;
         Ok(is_enough.then_some(SemanticLeg { leg, plan: Plan::Hnsw, candidates, found: Some(found) }))
     }
@@ -170,7 +170,8 @@ impl Service {
         if !saw_all && let Some(compared) = compare(EXACT_RESCUE).await? {
             return Ok(compared.into());
         }
-        Ok(Nearest { hits, plan: Plan::Hnsw, candidates: cap.counted(scope) + 1, saw_all })
+        let candidates = cap.counted(scope) + 1;
+        Ok(Nearest { hits, plan: Plan::Hnsw, candidates, saw_all: saw_all && promises_all(effort) })
     }
 
     async fn chunks_estimate(&self, space: &SpaceInfo) -> Result<i64> {
@@ -192,6 +193,11 @@ impl From<Compared> for Nearest {
     fn from(compared: Compared) -> Self {
         Self { hits: compared.hits, plan: Plan::Exact, candidates: compared.candidates, saw_all: true }
     }
+}
+
+/// Whether an answer by the index may say that nothing is missing. At a low effort it looks too little for that.
+fn promises_all(effort: Effort) -> bool {
+    effort != Effort::Low
 }
 
 /// How many to compare one by one before the index is asked. Comparing c of them costs c. Of `indexed` entries of the index, c

@@ -102,7 +102,7 @@ fn filtered_searches_by_meaning_are_full_and_right() {
     });
     let mut runner = random::runner(SEED, FILTERS);
     assert_ne!(runner.config().rng_seed, RngSeed::Random);
-    let (mut found_in_all, mut wanted_in_all, mut by_index) = (0, 0, 0);
+    let (mut found_in_all, mut wanted_in_all, mut by_index, mut low_by_index) = (0, 0, 0, 0);
     for turn in 0..runner.config().cases as usize {
         let filter = filter().new_tree(&mut runner).unwrap().current();
         let query = &rows[turn * 17 % ROWS].vector;
@@ -112,8 +112,10 @@ fn filtered_searches_by_meaning_are_full_and_right() {
             .map(|row| cosine(&row.vector, query))
             .collect();
         expected.sort_by(|a, b| b.total_cmp(a));
+        // Mostly the normal one.
+        let effort = ["normal", "low", "normal", "exact", "normal"][turn % 5];
         let body = json!({"vector": query, "mode": "semantic", "limit": LIMIT, "filter": filter,
-                          "include": ["metadata"]});
+                          "effort": effort, "include": ["metadata"]});
         let answer = runtime.block_on(app.search(body)).body;
         let hits = answer["data"].as_array().unwrap();
         let wanted = expected.len().min(LIMIT);
@@ -129,11 +131,21 @@ fn filtered_searches_by_meaning_are_full_and_right() {
             assert_eq!(right, wanted, "an exact answer is right: {filter}: {answer}");
             assert_eq!(answer["complete"], true);
         }
-        by_index += usize::from(answer["plan"] == "hnsw");
-        found_in_all += right;
-        wanted_in_all += wanted;
+        let is_by_index = answer["plan"] == "hnsw";
+        by_index += usize::from(is_by_index);
+        match effort {
+            "exact" => assert!(!is_by_index, "{filter}"),
+            "low" => {
+                low_by_index += usize::from(is_by_index);
+                assert_eq!(answer["complete"], !is_by_index, "{filter}");
+            }
+            _ => {
+                found_in_all += right;
+                wanted_in_all += wanted;
+            }
+        }
     }
-    assert!(by_index > 50, "only {by_index} searches used the index");
+    assert!(by_index > 50 && low_by_index > 5, "only {by_index} and {low_by_index} searches used the index");
     let recall = found_in_all as f64 / wanted_in_all as f64;
     assert!(recall >= 0.98, "recall {recall:.4} over {wanted_in_all} hits");
     runtime.block_on(search_the_past(&app, &rows));
