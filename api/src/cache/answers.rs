@@ -16,6 +16,8 @@ use crate::domain::{Answer, AnswerLimits, MadeAnswer, Provenance, Question, Ques
 const ENTRY_BYTES: usize = 200;
 /// A larger answer is not kept: others would have to go for it.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Nor is one that is larger than this kept in Redis: many would crowd out what all replicas need.
+const REMOTE_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Shorter is not worth a word with Redis.
 const REMOTE_TTL_MIN: Duration = Duration::from_secs(1);
 
@@ -106,10 +108,15 @@ impl Answers {
             let entry = Entry { answer: made.answer, keep };
             if let Some(remote) = remote
                 && keep >= REMOTE_TTL_MIN
+                && entry.answer.body.len() <= REMOTE_BODY_BYTES_MAX
             {
                 let (remote, bytes) = (remote.clone(), encode(&entry.answer));
+                let until = Instant::now() + keep;
                 // Nobody has to wait for that.
-                tokio::spawn(async move { remote.set(&remote_key(&key), &bytes, keep).await });
+                tokio::spawn(async move {
+                    let left = until.saturating_duration_since(Instant::now());
+                    remote.set(&remote_key(&key), &bytes, left.max(Duration::from_millis(1))).await;
+                });
             }
             Ok(entry)
         });

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     RedisOptions,
-    remote::{EPOCH_KEY, Remote},
+    remote::{EPOCH_KEY, Probe, Remote},
 };
 use crate::{
     domain::TenantId,
@@ -77,7 +77,7 @@ impl Generations {
 
     /// By a connection of its own, on a thread of its own: whatever else the process is busy with, nobody waits for that here.
     pub(super) fn there(options: &RedisOptions) -> Result<Self> {
-        let remote = Remote::new(options)?;
+        let remote = Remote::new(options, Probe::Epoch)?;
         let (asks, asked) = mpsc::channel(WAITING_MAX);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let answering = answer(remote.clone(), asked);
@@ -109,7 +109,7 @@ impl Generations {
         match self {
             Self::Here(words) => words.insert(tenant, Uuid::now_v7()).await,
             Self::There(there) => {
-                if !there.remote.is_up() {
+                if !there.remote.can_be_told() {
                     return;
                 }
                 let (answer, answered) = oneshot::channel();
@@ -132,9 +132,13 @@ async fn answer(remote: Remote, mut asked: mpsc::Receiver<Ask>) {
         let tenants: Vec<TenantId> = tenants.into_iter().collect();
         let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();
         let words = exchange(&remote, &renewed, &tenants).await;
+        if words.is_none() && !renewed.is_empty() {
+            // Others may hear what this process could not say, and must not believe the old words for longer than can be helped.
+            remote.look_again().await;
+        }
         for ask in asks.drain(..) {
             match ask {
-                // A failure is noted by then: whoever made a change has nothing to wait for.
+                // When Redis is away, whoever made a change has nothing to wait for.
                 Ask::Renew(_, done) => {
                     done.send(()).ok();
                 }
@@ -175,6 +179,8 @@ async fn exchange(
     tenants: &[TenantId],
 ) -> Option<Vec<Option<Uuid>>> {
     let mut pipeline = redis::pipe();
+    // A write, so that one that only may be read is not taken for the one that others write to.
+    pipeline.cmd("PEXPIRE").arg(EPOCH_KEY).arg(TTL.as_millis() as u64).ignore();
     for tenant in renewed {
         set(&mut pipeline, &key(*tenant), false);
     }

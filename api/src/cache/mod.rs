@@ -13,7 +13,11 @@ use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use self::{answers::Answers, generations::Generations, remote::Remote};
+use self::{
+    answers::Answers,
+    generations::Generations,
+    remote::{Probe, Remote},
+};
 pub use self::{answers::Present, rate_limiter::RateLimiter, remote::RemoteState};
 use crate::{
     domain::{
@@ -60,7 +64,7 @@ impl Cache {
             .max_capacity(VECTORS_BYTES_MAX)
             .time_to_live(VECTOR_TTL)
             .build();
-        let remote = redis.map(Remote::new).transpose()?;
+        let remote = redis.map(|options| Remote::new(options, Probe::Ping)).transpose()?;
         let generations = redis.map(Generations::there).transpose()?;
         Ok(Self { vectors, remote, generations, answers: None })
     }

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +34,15 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// A random word that stands for all that Redis was told before it was last away, or lost it. See [`super::generations`].
 pub(super) const EPOCH_KEY: &str = "context-api:v1:{generations}:epoch";
 
+/// By what it is found out that Redis is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    Ping,
+    /// By beginning an epoch, because what was to be told to Redis meanwhile was not, and because it may be another one that has
+    /// taken its place and lacks what was told last.
+    Epoch,
+}
+
 /// Whether Redis answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemoteState {
@@ -47,13 +56,16 @@ pub(super) struct Remote(Arc<Inner>);
 
 struct Inner {
     connection: ConnectionManager,
+    probe: Probe,
     is_up: AtomicBool,
+    /// How often something was to be told to Redis while it was away.
+    untold: AtomicU64,
     /// Since when it is up again after an outage.
     back_since: Mutex<Option<Instant>>,
 }
 
 impl Remote {
-    pub(super) fn new(options: &RedisOptions) -> Result<Self> {
+    pub(super) fn new(options: &RedisOptions, probe: Probe) -> Result<Self> {
         // The error may quote the URL, which may hold a password.
         let malformed = |_| Error::internal("REDIS_URL is not of the form redis://host:port/0");
         let mut info = options.url.expose_secret().into_connection_info().map_err(malformed)?;
@@ -67,7 +79,13 @@ impl Remote {
             .set_response_timeout(Some(DEADLINE))
             .set_number_of_retries(1);
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(Error::internal)?;
-        Ok(Self(Arc::new(Inner { connection, is_up: AtomicBool::new(true), back_since: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            connection,
+            probe,
+            is_up: AtomicBool::new(true),
+            untold: AtomicU64::new(0),
+            back_since: Mutex::default(),
+        })))
     }
 
     pub(super) async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -105,17 +123,36 @@ impl Remote {
 
     /// Makes everybody doubt what Redis was told before. None when it is not there.
     pub(super) async fn begin_epoch(&self) -> Option<()> {
-        self.guard(self.0.begin_epoch()).await
+        self.guard(self.0.probe(Probe::Epoch)).await
+    }
+
+    /// Finds out whether what has just failed was no more than a connection that had broken, and mends it.
+    pub(super) async fn look_again(&self) {
+        if !self.is_up() {
+            self.0.look().await;
+        }
+    }
+
+    /// Whether Redis can be told something. When it cannot, an epoch makes good for it as soon as it is back.
+    pub(super) fn can_be_told(&self) -> bool {
+        if self.is_up() {
+            return true;
+        }
+        self.0.untold.fetch_add(1, Ordering::SeqCst);
+        // It may have come back in between, and found nothing that it had not been told.
+        self.is_up()
     }
 
     /// Whether what other processes have told Redis can be relied on.
     pub(super) fn is_settled(&self) -> bool {
+        // In this order: an outage in between is then seen.
+        let is_up = self.is_up();
         let back_since = *self.0.back_since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_up() && back_since.is_none_or(|since| since.elapsed() >= SETTLE)
+        is_up && back_since.is_none_or(|since| since.elapsed() >= SETTLE)
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.0.is_up.load(Ordering::Acquire)
+    fn is_up(&self) -> bool {
+        self.0.is_up.load(Ordering::SeqCst)
     }
 
     pub(super) async fn state(&self) -> RemoteState {
@@ -144,7 +181,7 @@ impl Remote {
     /// From now on nobody asks, but for one who finds out when it is back.
     pub(super) fn note_outage(&self, reason: &str) {
         metrics::counter!("cache_remote_failures_total").increment(1);
-        if self.0.is_up.swap(false, Ordering::AcqRel) {
+        if self.0.is_up.swap(false, Ordering::SeqCst) {
             tracing::warn!(reason, "Redis does not answer; going on without it");
             tokio::spawn(await_return(Arc::downgrade(&self.0)));
         }
@@ -152,25 +189,48 @@ impl Remote {
 }
 
 impl Inner {
-    fn begin_epoch(&self) -> impl Future<Output = RedisResult<()>> + use<> {
+    fn probe(&self, probe: Probe) -> impl Future<Output = RedisResult<()>> + use<> {
         let mut connection = self.connection.clone();
         async move {
-            let word = Uuid::now_v7();
-            redis::cmd("SET").arg(EPOCH_KEY).arg(word.as_bytes()).query_async(&mut connection).await
+            match probe {
+                Probe::Ping => redis::cmd("PING").query_async(&mut connection).await,
+                Probe::Epoch => {
+                    let word = Uuid::now_v7();
+                    redis::cmd("SET").arg(EPOCH_KEY).arg(word.as_bytes()).query_async(&mut connection).await
+                }
+            }
+        }
+    }
+
+    /// Whether it is back; from then on it is asked again.
+    async fn look(&self) -> bool {
+        let mut is_back = false;
+        loop {
+            let untold = self.untold.load(Ordering::SeqCst);
+            if !matches!(tokio::time::timeout(CONNECT_DEADLINE, self.probe(self.probe)).await, Ok(Ok(()))) {
+                // Of one that was back, the next one who asks will notice.
+                return is_back;
+            }
+            if !is_back {
+                *self.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                self.is_up.store(true, Ordering::SeqCst);
+                is_back = true;
+            }
+            if self.untold.load(Ordering::SeqCst) == untold {
+                return true;
+            }
         }
     }
 }
 
-/// Looks until Redis is back or nobody needs it any more. By beginning an epoch, because what was to be told to Redis meanwhile
-/// was not, and because it may be another one that has taken its place and lacks what was told last.
+/// Looks until Redis is back or nobody needs it any more.
 async fn await_return(remote: Weak<Inner>) {
     let since = Instant::now();
     loop {
         tokio::time::sleep(PROBE_EVERY).await;
         let Some(remote) = remote.upgrade() else { return };
-        if let Ok(Ok(())) = tokio::time::timeout(CONNECT_DEADLINE, remote.begin_epoch()).await {
-            *remote.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            remote.is_up.store(true, Ordering::Release);
+        // Somebody else may have found it back.
+        if remote.is_up.load(Ordering::SeqCst) || remote.look().await {
             tracing::info!(after = ?since.elapsed(), "Redis is back");
             return;
         }

@@ -11,7 +11,7 @@ use super::Service;
 use crate::{
     cache::{Cache, Present},
     domain::{Access, Answer, Freshness, MadeAnswer, Provenance, Question, TenantId},
-    error::{Error, Result},
+    error::{Code, Error, Result},
     store::Witness,
 };
 
@@ -107,14 +107,18 @@ impl Service {
         if !self.cache.is_shared() {
             return Some("".into());
         }
-        let ask = || async { self.store.database_id().await.map(Arc::from) };
-        match self.database_id.get_or_try_init(ask).await {
-            Ok(id) => Some(id.clone()),
-            Err(error) => {
-                tracing::debug!(%error, "nothing is answered from memory: it is not known which database this is");
-                None
+        let ask = || async {
+            match self.store.database_id().await {
+                Ok(id) => Ok(Some(id.into())),
+                Err(error) if error.code == Code::Internal => {
+                    tracing::warn!(%error, "the database does not say which one it is: nothing is answered from memory");
+                    Ok(None)
+                }
+                // Another time.
+                Err(error) => Err(error),
             }
-        }
+        };
+        self.database_id.get_or_try_init(ask).await.ok().cloned().flatten()
     }
 
     async fn calm_until(&self, tenant: TenantId, present: &Present) -> Result<Instant> {

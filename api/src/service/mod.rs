@@ -74,7 +74,7 @@ pub struct Service {
     store: Store,
     cache: Cache,
     /// Learned when it is first needed.
-    database_id: Arc<OnceCell<Arc<str>>>,
+    database_id: Arc<OnceCell<Option<Arc<str>>>>,
     calm: Calm,
     providers: Arc<[Arc<Provider>]>,
     keys: Keys,

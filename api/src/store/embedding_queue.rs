@@ -8,7 +8,7 @@ use pgvector::HalfVector;
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Store, changes::Writing, embedding_work, embeddings};
+use super::{Store, embedding_work, embeddings};
 use crate::{
     domain::{ContextId, SpaceId, TenantId, Vector},
     error::{Error, Result},
@@ -152,7 +152,7 @@ impl Store {
         let (ids, versions) = columns(contexts);
         let halves: Vec<HalfVector> =
             vectors.iter().map(|v| HalfVector::from_f32_slice(v.vector.as_slice())).collect();
-        let mut writing = self.write_to_queue(line).await?;
+        let mut writing = self.write(line.tenant).await?;
         let result = sqlx::query_scalar::<_, i64>(line.queue.statements().save)
             .bind(line.tenant.0)
             .bind(line.space.0)
@@ -193,7 +193,7 @@ impl Store {
             Queue::Contexts => query.bind(versions),
             Queue::Work { .. } => query.bind(line.space.0),
         };
-        let mut writing = self.write_to_queue(line).await?;
+        let mut writing = self.write(line.tenant).await?;
         let result = query.execute(writing.pg()).await;
         let postponed = writing.settle(result).map(|_| ());
         if reason.is_none() {
@@ -214,7 +214,7 @@ impl Store {
         delay: Option<Duration>,
         reason: &str,
     ) -> Result<()> {
-        let mut writing = self.write_to_queue(line).await?;
+        let mut writing = self.write(line.tenant).await?;
         let result = sqlx::query(line.queue.statements().refuse)
             .bind(line.tenant.0)
             .bind(line.space.0)
@@ -226,15 +226,6 @@ impl Store {
             .await;
         let refused = writing.settle(result).map(|_| ());
         writing.finish(refused).await
-    }
-
-    /// A connection to change what is in a queue. What the queue of a space that nobody reads yet has, no reader sees.
-    async fn write_to_queue(&self, line: Line) -> Result<Writing> {
-        let mut writing = self.write(line.tenant).await?;
-        if let Queue::Work { .. } = line.queue {
-            writing.changes_nothing_visible();
-        }
-        Ok(writing)
     }
 }
 

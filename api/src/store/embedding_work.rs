@@ -197,16 +197,22 @@ impl Store {
         after: Option<ContextId>,
         contexts_max: i64,
     ) -> Result<Surveyed> {
-        let mut connection = self.tenant(tenant).await?;
+        let mut writing = self.write(tenant).await?;
         let result = sqlx::query(if is_active { SURVEY_ACTIVE } else { SURVEY })
             .bind(tenant.0)
             .bind(space.0)
             .bind(after.map(|id| id.0))
             .bind(contexts_max)
-            .fetch_one(connection.pg())
+            .fetch_one(writing.pg())
             .await;
-        let row = connection.settle(result)?;
-        let last: Option<Uuid> = row.try_get("last").map_err(Error::internal)?;
-        Ok(Surveyed { seen: row.try_get("seen").map_err(Error::internal)?, last: last.map(ContextId) })
+        let surveyed = writing.settle(result).and_then(|row| {
+            let last: Option<Uuid> = row.try_get("last").map_err(Error::internal)?;
+            Ok(Surveyed { seen: row.try_get("seen").map_err(Error::internal)?, last: last.map(ContextId) })
+        });
+        if !is_active {
+            // Readers do not see what is queued for another space.
+            writing.changes_nothing_visible();
+        }
+        writing.finish(surveyed).await
     }
 }

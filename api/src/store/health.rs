@@ -44,7 +44,7 @@ impl SchemaState {
 }
 
 impl Store {
-    /// What tells this database from all others, also from one that was restored from its backup.
+    /// What tells this database from others, but for physical copies of it.
     ///
     /// # Errors
     /// When the database cannot be reached.

@@ -90,7 +90,7 @@ impl Store {
                 })
             };
             hits.push(read().map_err(Error::internal)?);
-            found_from_row(row)
+            Ok(Found { place: hits.len() - 1, ..found_from_row(row)? })
         })
         .await?;
         hits.truncate(found.rows.len());

@@ -277,6 +277,8 @@ impl Service {
             Some(found) => found,
             None => self.store.load_hits(access.tenant, &request.scope, request.include, &hits).await?,
         };
+        // What is missing because of the bytes may have been left out for its score anyway.
+        let cut = cut && candidates.len() >= found.len();
         found.truncate(candidates.len());
         if request.scope.as_of.is_none() {
             self.extend_life(access, found.iter_mut().map(|found| &mut found.context)).await;

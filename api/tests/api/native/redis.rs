@@ -152,6 +152,14 @@ async fn what_one_replica_wrote_the_other_answers_whatever_becomes_of_redis() {
     let last = write(number).await;
     redis.start_again().await;
     replicas.remember(last).await;
+    // Of this one only the other replica knows when the first one writes.
+    redis.kill();
+    replicas.read(last).await;
+    redis.start_again().await;
+    replicas.remember(last).await;
+    *number += 1;
+    replicas.write_and_read(*number).await;
+    replicas.remember(*number).await;
     // And in the middle of all that, again and again.
     let is_over = AtomicBool::new(false);
     let disturb = async {
