@@ -11,6 +11,7 @@ use context_api::{
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::support::{App, Behaviour, Database, RedisServer, Setup, StubProvider, eventually};
 
@@ -160,16 +161,21 @@ async fn what_one_replica_wrote_the_other_answers_whatever_becomes_of_redis() {
     *number += 1;
     replicas.write_and_read(*number).await;
     replicas.remember(*number).await;
-    // And in the middle of all that, again and again.
     let is_over = AtomicBool::new(false);
+    // And in the middle of all that, again and again: each goes on until the others have got so much further.
+    let (written, progress) = watch::channel(*number);
     let disturb = async {
+        let further = async |writes: u32| {
+            let until = *progress.borrow() + writes;
+            progress.clone().wait_for(|number| *number >= until).await.unwrap();
+        };
         for _ in 0..3 {
             redis.flush();
-            tokio::task::yield_now().await;
+            further(3).await;
             redis.hang();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            further(10).await;
             redis.go_on();
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            further(30).await;
         }
         is_over.store(true, Ordering::Relaxed);
     };
@@ -177,6 +183,7 @@ async fn what_one_replica_wrote_the_other_answers_whatever_becomes_of_redis() {
         while !is_over.load(Ordering::Relaxed) {
             *number += 1;
             replicas.write_and_read(*number).await;
+            written.send_replace(*number);
         }
     };
     tokio::join!(disturb, go_on);
