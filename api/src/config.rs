@@ -11,11 +11,11 @@
 //! | `DATABASE_URL` | the database in process | `postgres://user:password@host:port/database` |
 //! | `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER`, `DB_PASSWORD` | | the same in parts |
 //! | `DATABASE_POOL_MAX` | `16` | connections |
-//! | `DATABASE_QUEUE_MAX` | `256` | requests that may wait for a free connection |
+//! | `DATABASE_QUEUE_MAX` | `64` | requests that may wait for a free connection |
 //! | `DATABASE_WAIT_MS` | `5000` | for a free connection |
 //! | `DATABASE_STATEMENT_TIMEOUT_MS` | `15000` | for one statement |
 //! | `DATA_DIR` | `./data` | of the database in process |
-//! | `REDIS_URL`, `REDIS_PASSWORD` | the cache in process | `redis://host:port/0` |
+//! | `REDIS_URL`, `REDIS_PASSWORD`, `REDIS_SENTINEL_PASSWORD` | the cache in process | one server, a cluster or sentinels |
 //! | `EMBEDDING_PROVIDER` | `tei` with a URL, else `builtin` | `builtin`, `tei` or `openai` |
 //! | `EMBEDDING_SERVICE_URL` | | of the embedding server |
 //! | `EMBEDDING_API_KEY` | | if a `tei` server asks for one |
@@ -57,7 +57,7 @@ use secrecy::SecretString;
 pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
-    cache::RedisOptions,
+    cache::{REDIS_URL_FORMS, RedisOptions},
     domain::{AnswerLimits, ApiKey, RateLimits, Retention, SearchLimits},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
@@ -207,7 +207,7 @@ pub fn database(source: &Source) -> Result<Database, ConfigError> {
         Ok(ConnectOptions {
             url: url.into(),
             connections_max: source.parse_in("DATABASE_POOL_MAX", 1..=1000, 16)?,
-            queue_max: source.parse_in("DATABASE_QUEUE_MAX", 1..=100_000, 256)?,
+            queue_max: source.parse_in("DATABASE_QUEUE_MAX", 1..=100_000, 64)?,
             wait_timeout: Duration::from_millis(source.parse_in("DATABASE_WAIT_MS", 1..=60_000, 5_000)?),
             connect_timeout: CONNECT_TIMEOUT,
             statement_timeout: Duration::from_millis(source.parse_in(
@@ -265,15 +265,20 @@ fn url_of_parts(source: &Source, host: &str) -> Result<String, ConfigError> {
 }
 
 fn redis(source: &Source) -> Result<Option<RedisOptions>, ConfigError> {
-    let password = source.text("REDIS_PASSWORD")?.map(SecretString::from);
-    match source.text("REDIS_URL")? {
-        Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => {
-            Ok(Some(RedisOptions { url: url.into(), password }))
-        }
-        Some(_) => Err(source.refuse("REDIS_URL", "must have the form redis://host:port/0")),
-        None if password.is_some() => Err(source.refuse("REDIS_PASSWORD", "is set without REDIS_URL")),
-        None => Ok(None),
+    let secret = |name| Ok::<_, ConfigError>(source.text(name)?.map(SecretString::from));
+    let (password, sentinel_password) = (secret("REDIS_PASSWORD")?, secret("REDIS_SENTINEL_PASSWORD")?);
+    let Some(url) = source.text("REDIS_URL")? else {
+        return match (password, sentinel_password) {
+            (Some(_), _) => Err(source.refuse("REDIS_PASSWORD", "is set without REDIS_URL")),
+            (_, Some(_)) => Err(source.refuse("REDIS_SENTINEL_PASSWORD", "is set without REDIS_URL")),
+            (None, None) => Ok(None),
+        };
+    };
+    let options = RedisOptions { url: url.into(), password, sentinel_password };
+    if !options.is_well_formed() {
+        return Err(source.refuse("REDIS_URL", REDIS_URL_FORMS));
     }
+    Ok(Some(options))
 }
 
 /// How to log.

@@ -34,9 +34,9 @@ struct Times(Histogram<u64>);
 struct Group {
     latency: Times,
     service: Times,
+    refusals: Times,
     statuses: BTreeMap<String, u64>,
     errors: u64,
-    refused: u64,
     empty: u64,
     degraded: u64,
     bytes: u64,
@@ -92,6 +92,8 @@ pub struct Summary {
     pub latency_ms: Option<Percentiles>,
     /// The same from when it was sent.
     pub service_ms: Option<Percentiles>,
+    /// Of what was refused: from when it was due. None when there was nothing such.
+    pub refused_latency_ms: Option<Percentiles>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -158,9 +160,9 @@ impl Group {
         Self {
             latency: Times::new(3),
             service: Times::new(3),
+            refusals: Times::new(3),
             statuses: BTreeMap::new(),
             errors: 0,
-            refused: 0,
             empty: 0,
             degraded: 0,
             bytes: 0,
@@ -175,7 +177,7 @@ impl Group {
                 self.latency.record(seen.latency);
                 self.service.record(seen.service);
             }
-            Verdict::Refused => self.refused += 1,
+            Verdict::Refused => self.refusals.record(seen.latency),
             Verdict::Error => self.errors += 1,
         }
         if let Outcome::Answered { empty, degraded, .. } = seen.outcome {
@@ -187,29 +189,30 @@ impl Group {
     fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.service.add(&other.service);
+        self.refusals.add(&other.refusals);
         for (status, count) in &other.statuses {
             *self.statuses.entry(status.clone()).or_default() += count;
         }
         self.errors += other.errors;
-        self.refused += other.refused;
         self.empty += other.empty;
         self.degraded += other.degraded;
         self.bytes += other.bytes;
     }
 
     fn summary(&self, length: Duration) -> Summary {
-        let good = self.latency.0.len();
+        let (good, refused) = (self.latency.0.len(), self.refusals.0.len());
         Summary {
-            requests: good + self.errors + self.refused,
+            requests: good + self.errors + refused,
             throughput: good as f64 / length.as_secs_f64(),
             errors: self.errors,
-            refused: self.refused,
+            refused,
             empty: self.empty,
             degraded: self.degraded,
             bytes: self.bytes,
             statuses: self.statuses.clone(),
             latency_ms: self.latency.percentiles(),
             service_ms: self.service.percentiles(),
+            refused_latency_ms: self.refusals.percentiles(),
         }
     }
 }
@@ -315,6 +318,7 @@ mod tests {
         let Measured { all, operations, timeline, distribution } = one.measured();
         assert_eq!((all.requests, all.refused, all.errors), (105, 2, 3));
         assert_eq!((all.empty, all.degraded), (1, 1));
+        assert!((all.refused_latency_ms.unwrap().p50 - 5_000.0).abs() < 5.0);
         assert!((all.throughput - 25.0).abs() < 1e-9);
         let (latency, service) = (all.latency_ms.unwrap(), all.service_ms.unwrap());
         assert!((latency.p50 - 50.0).abs() < 0.1 && (latency.p99 - 99.0).abs() < 0.2);

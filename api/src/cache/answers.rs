@@ -39,9 +39,9 @@ impl Expiry<Key, Entry> for ByEntry {
     }
 }
 
-/// Cheap to clone.
+/// The answers. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Answers {
+pub struct Answers {
     kept: Local<Key, Entry>,
     generations: Generations,
     remote: Option<Remote>,
@@ -65,12 +65,14 @@ impl Answers {
         Self { kept, generations, remote, ttl: limits.ttl }
     }
 
-    pub(super) fn ttl(&self) -> Duration {
+    /// How long one is kept at most.
+    pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// None when it cannot be known whether anything has changed. `also`: what else answers depend on.
-    pub(super) async fn present(&self, tenant: TenantId, also: &[u8]) -> Option<Present> {
+    /// What answers are true of; none when it cannot be known whether anything has changed. `also`: what they depend on besides the
+    /// tenant's rows.
+    pub async fn present(&self, tenant: TenantId, also: &[u8]) -> Option<Present> {
         let generation = self.generations.current(tenant).await?;
         let mut digest = Sha256::new();
         digest.update(generation.bytes());
@@ -78,12 +80,17 @@ impl Answers {
         Some(Present(digest.finalize().into()))
     }
 
-    pub(super) async fn find(&self, present: &Present, question: &Question) -> Option<Answer> {
+    /// The answer at `present`, if this process has given it before.
+    pub async fn find(&self, present: &Present, question: &Question) -> Option<Answer> {
         self.kept.get(&key(present, question)).await.map(|entry| entry.answer)
     }
 
-    /// As [`super::Cache::answer`].
-    pub(super) async fn get_or_make<E: Send + Sync + 'static>(
+    /// The answer at `present`: one that was given before, or the one of `make`, which runs once however many ask at the same
+    /// time. `until`: to when at most it stays true though nothing is written; asked before anything is read.
+    ///
+    /// # Errors
+    /// Those of `make` and of `until`; they are not kept.
+    pub async fn get_or_make<E: Send + Sync + 'static>(
         &self,
         present: &Present,
         question: &Question,

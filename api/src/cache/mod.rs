@@ -2,26 +2,30 @@
 //! Redis is a miss, never an error. Imports `domain` and `error`.
 
 mod answers;
+mod endpoint;
 mod generations;
+mod link;
 mod rate_limiter;
 mod remote;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use moka::future::Cache as Local;
-use secrecy::SecretString;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 use self::{
-    answers::Answers,
     generations::Generations,
     remote::{Probe, Remote},
 };
-pub use self::{answers::Present, rate_limiter::RateLimiter, remote::RemoteState};
+pub use self::{
+    answers::{Answers, Present},
+    endpoint::{REDIS_URL_FORMS, RedisOptions},
+    rate_limiter::RateLimiter,
+    remote::RemoteState,
+};
 use crate::{
     domain::{
-        Answer, AnswerLimits, MadeAnswer, Provenance, Question, RateLimits, SpaceInfo, TenantId, Vector,
+        AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector,
     },
     error::Result,
 };
@@ -30,14 +34,6 @@ use crate::{
 const VECTORS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long an embedding is kept. It never becomes wrong, only unlikely to be asked for.
 const VECTOR_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// Where Redis is.
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    /// `redis://` or `rediss://`
-    pub url: SecretString,
-    pub password: Option<SecretString>,
-}
 
 /// SHA-256 of the space and the text. The space by its provider and model as well as its id: two services may share a
 /// Redis, and their ids count alike.
@@ -90,47 +86,14 @@ impl Cache {
         }
     }
 
-    pub fn keeps_answers(&self) -> bool {
-        self.answers.is_some()
+    /// None where none are kept.
+    pub fn answers(&self) -> Option<&Answers> {
+        self.answers.as_ref()
     }
 
     /// Whether other processes find here what this one has left.
     pub fn is_shared(&self) -> bool {
         self.remote.is_some()
-    }
-
-    /// How long an answer is kept at most.
-    pub fn answer_ttl(&self) -> Duration {
-        self.answers.as_ref().map_or(Duration::ZERO, Answers::ttl)
-    }
-
-    /// What answers are true of; none when it cannot be known whether anything has changed. `also`: what they depend on
-    /// besides the tenant's rows.
-    pub async fn present(&self, tenant: TenantId, also: &[u8]) -> Option<Present> {
-        self.answers.as_ref()?.present(tenant, also).await
-    }
-
-    /// The answer at `present`, if this process has given it before.
-    pub async fn kept_answer(&self, present: &Present, question: &Question) -> Option<Answer> {
-        self.answers.as_ref()?.find(present, question).await
-    }
-
-    /// The answer at `present`: one that was given before, or the one of `make`, which runs once however many ask at the same
-    /// time. `until`: to when at most it stays true though nothing is written; asked before anything is read.
-    ///
-    /// # Errors
-    /// Those of `make` and of `until`; they are not kept.
-    pub async fn answer<E: Send + Sync + 'static>(
-        &self,
-        present: &Present,
-        question: &Question,
-        until: impl Future<Output = Result<Instant, E>>,
-        make: impl Future<Output = Result<MadeAnswer, E>>,
-    ) -> Result<(Answer, Provenance), Arc<E>> {
-        match &self.answers {
-            Some(answers) => answers.get_or_make(present, question, until, make).await,
-            None => make.await.map(|made| (made.answer, Provenance::Bypass)).map_err(Arc::new),
-        }
     }
 
     /// The embedding of `text` in `space`: from here, from Redis, or by `make`, which runs once however many ask at the

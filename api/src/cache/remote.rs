@@ -1,8 +1,7 @@
-//! Redis: one multiplexed connection that reconnects by itself, and a short deadline. After a failure nobody asks until it is
-//! found to be back, so that a dead Redis costs no request anything but the one that found out.
+//! What Redis is asked, with a short deadline. After a failure nobody asks until it is found to be back, so that a dead Redis
+//! costs no request anything but the one that found out.
 
 use std::{
-    future::Future,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,21 +9,22 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    Client, FromRedisValue, IntoConnectionInfo, Pipeline, RedisResult, ScriptInvocation,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
-use secrecy::ExposeSecret;
+use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::RedisOptions;
+use super::{
+    endpoint::{REDIS_URL_FORMS, RedisOptions},
+    link::{Connection, Link, Redirects},
+};
 use crate::error::{Error, Result};
 
 /// Longer than any answer of a healthy Redis, shorter than what a caller notices.
 const DEADLINE: Duration = Duration::from_millis(100);
 /// With the time that a new connection takes.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(600);
+/// The same where nobody waits for it: some of a cluster's nodes, or of the sentinels, may be away and have to be found so.
+const RETURN_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is looked whether Redis is back.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// How long after an outage nothing is believed that depends on what other processes have told Redis: one of them may still be
@@ -55,7 +55,7 @@ pub enum RemoteState {
 pub(super) struct Remote(Arc<Inner>);
 
 struct Inner {
-    connection: ConnectionManager,
+    link: Link,
     probe: Probe,
     is_up: AtomicBool,
     /// How often something was to be told to Redis while it was away.
@@ -66,21 +66,16 @@ struct Inner {
 
 impl Remote {
     pub(super) fn new(options: &RedisOptions, probe: Probe) -> Result<Self> {
-        // The error may quote the URL, which may hold a password.
-        let malformed = |_| Error::internal("REDIS_URL is not of the form redis://host:port/0");
-        let mut info = options.url.expose_secret().into_connection_info().map_err(malformed)?;
-        if let Some(password) = &options.password {
-            let settings = info.redis_settings().clone().set_password(password.expose_secret());
-            info = info.set_redis_settings(settings);
-        }
-        let client = Client::open(info).map_err(malformed)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(DEADLINE * 5))
-            .set_response_timeout(Some(DEADLINE))
-            .set_number_of_retries(1);
-        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(Error::internal)?;
+        // The driver's error may quote the URL, which may hold a password.
+        let malformed = || Error::internal(format!("REDIS_URL {REDIS_URL_FORMS}"));
+        let redirects = match probe {
+            Probe::Ping => Redirects::Follow,
+            Probe::Epoch => Redirects::Fail,
+        };
+        let endpoint = options.endpoint().ok_or_else(malformed)?;
+        let link = Link::new(endpoint, redirects, DEADLINE * 5, DEADLINE).map_err(|_| malformed())?;
         Ok(Self(Arc::new(Inner {
-            connection,
+            link,
             probe,
             is_up: AtomicBool::new(true),
             untold: AtomicU64::new(0),
@@ -89,47 +84,36 @@ impl Remote {
     }
 
     pub(super) async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let mut connection = self.0.connection.clone();
-        self.guard(
-            async move { redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(&mut connection).await },
-        )
+        self.ask(async |mut redis| {
+            redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(&mut redis).await
+        })
         .await
         .flatten()
     }
 
     pub(super) async fn set(&self, key: &[u8], value: &[u8], ttl: Duration) {
-        let mut connection = self.0.connection.clone();
-        self.guard(async move {
-            redis::cmd("SET")
-                .arg(key)
-                .arg(value)
-                .arg("PX")
-                .arg(ttl.as_millis() as u64)
-                .query_async::<()>(&mut connection)
-                .await
-        })
-        .await;
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(ttl.as_millis() as u64);
+        self.ask(async |mut redis| command.query_async::<()>(&mut redis).await).await;
     }
 
     pub(super) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
-        let mut connection = self.0.connection.clone();
-        self.guard(async move { script.invoke_async(&mut connection).await }).await
+        self.ask(async |mut redis| script.invoke_async(&mut redis).await).await
     }
 
     pub(super) async fn pipe<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Option<T> {
-        let mut connection = self.0.connection.clone();
-        self.guard(async move { pipeline.query_async(&mut connection).await }).await
+        self.ask(async |mut redis| pipeline.query_async(&mut redis).await).await
     }
 
     /// Makes everybody doubt what Redis was told before. None when it is not there.
     pub(super) async fn begin_epoch(&self) -> Option<()> {
-        self.guard(self.0.probe(Probe::Epoch)).await
+        self.ask(async |redis| probe(redis, Probe::Epoch).await).await
     }
 
     /// Finds out whether what has just failed was no more than a connection that had broken, and mends it.
     pub(super) async fn look_again(&self) {
         if !self.is_up() {
-            self.0.look().await;
+            self.0.look(CONNECT_DEADLINE).await;
         }
     }
 
@@ -156,20 +140,19 @@ impl Remote {
     }
 
     pub(super) async fn state(&self) -> RemoteState {
-        let mut connection = self.0.connection.clone();
-        match self.guard(async move { redis::cmd("PING").query_async::<String>(&mut connection).await }).await
-        {
-            Some(_) => RemoteState::Up,
+        match self.ask(async |redis| probe(redis, Probe::Ping).await).await {
+            Some(()) => RemoteState::Up,
             None => RemoteState::Down,
         }
     }
 
-    /// Runs `call` unless Redis is away; a failure of any kind is none.
-    async fn guard<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Option<T> {
+    /// Asks unless Redis is away; a failure of any kind is none.
+    async fn ask<T>(&self, call: impl AsyncFnOnce(Connection) -> RedisResult<T>) -> Option<T> {
         if !self.is_up() {
             return None;
         }
-        let reason = match tokio::time::timeout(CONNECT_DEADLINE, call).await {
+        let asked = Box::pin(async { call(self.0.link.connection().await?).await });
+        let reason = match tokio::time::timeout(CONNECT_DEADLINE, asked).await {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
@@ -183,31 +166,31 @@ impl Remote {
         metrics::counter!("cache_remote_failures_total").increment(1);
         if self.0.is_up.swap(false, Ordering::SeqCst) {
             tracing::warn!(reason, "Redis does not answer; going on without it");
+            self.0.link.lose();
             tokio::spawn(await_return(Arc::downgrade(&self.0)));
         }
     }
 }
 
-impl Inner {
-    fn probe(&self, probe: Probe) -> impl Future<Output = RedisResult<()>> + use<> {
-        let mut connection = self.connection.clone();
-        async move {
-            match probe {
-                Probe::Ping => redis::cmd("PING").query_async(&mut connection).await,
-                Probe::Epoch => {
-                    let word = Uuid::now_v7();
-                    redis::cmd("SET").arg(EPOCH_KEY).arg(word.as_bytes()).query_async(&mut connection).await
-                }
-            }
+async fn probe(mut redis: Connection, probe: Probe) -> RedisResult<()> {
+    match probe {
+        Probe::Ping => redis::cmd("PING").query_async(&mut redis).await,
+        Probe::Epoch => {
+            let word = Uuid::now_v7();
+            redis::cmd("SET").arg(EPOCH_KEY).arg(word.as_bytes()).query_async(&mut redis).await
         }
     }
+}
 
+impl Inner {
     /// Whether it is back; from then on it is asked again.
-    async fn look(&self) -> bool {
+    async fn look(&self, deadline: Duration) -> bool {
         let mut is_back = false;
         loop {
             let untold = self.untold.load(Ordering::SeqCst);
-            if !matches!(tokio::time::timeout(CONNECT_DEADLINE, self.probe(self.probe)).await, Ok(Ok(()))) {
+            let probed = Box::pin(async { probe(self.link.reopen().await?, self.probe).await });
+            if !matches!(tokio::time::timeout(deadline, probed).await, Ok(Ok(()))) {
+                self.link.lose();
                 // Of one that was back, the next one who asks will notice.
                 return is_back;
             }
@@ -230,7 +213,7 @@ async fn await_return(remote: Weak<Inner>) {
         tokio::time::sleep(PROBE_EVERY).await;
         let Some(remote) = remote.upgrade() else { return };
         // Somebody else may have found it back.
-        if remote.is_up.load(Ordering::SeqCst) || remote.look().await {
+        if remote.is_up.load(Ordering::SeqCst) || remote.look(RETURN_DEADLINE).await {
             tracing::info!(after = ?since.elapsed(), "Redis is back");
             return;
         }

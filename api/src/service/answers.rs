@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::Service;
 use crate::{
-    cache::{Cache, Present},
+    cache::{Answers, Cache, Present},
     domain::{Access, Answer, Freshness, MadeAnswer, Provenance, Question, TenantId},
     error::{Code, Error, Result},
     store::Witness,
@@ -65,41 +65,40 @@ impl Service {
         freshness: Freshness,
         make: impl AsyncFnOnce() -> Result<MadeAnswer>,
     ) -> Result<(Answer, Provenance)> {
-        let present = match freshness {
-            Freshness::True => self.present(access.tenant).await?,
-            Freshness::New => None,
+        let answers = self.cache.answers().filter(|_| freshness == Freshness::True);
+        let (answer, provenance) = match answers {
+            Some(answers) => self.kept_or_made(access.tenant, answers, question, make).await?,
+            None => (Box::pin(make()).await?.answer, Provenance::Bypass),
         };
-        let (answer, provenance) = self.answer_at(access, present.as_ref(), question, make).await?;
         let (kind, came): (&'static str, &'static str) = (question.kind.into(), provenance.into());
         metrics::counter!("answers_total", "kind" => kind, "from" => came).increment(1);
         Ok((answer, provenance))
     }
 
-    async fn answer_at(
+    async fn kept_or_made(
         &self,
-        access: Access,
-        present: Option<&Present>,
+        tenant: TenantId,
+        answers: &Answers,
         question: &Question,
         make: impl AsyncFnOnce() -> Result<MadeAnswer>,
     ) -> Result<(Answer, Provenance)> {
-        let Some(present) = present else { return Ok((Box::pin(make()).await?.answer, Provenance::Bypass)) };
-        if let Some(answer) = self.cache.kept_answer(present, question).await {
+        let Some(present) = self.present(tenant, answers).await? else {
+            return Ok((Box::pin(make()).await?.answer, Provenance::Bypass));
+        };
+        if let Some(answer) = answers.find(&present, question).await {
             return Ok((answer, Provenance::Hit));
         }
-        let until = self.calm_until(access.tenant, present);
-        let answered = Box::pin(self.cache.answer(present, question, until, make())).await;
+        let until = self.calm_until(tenant, &present, answers.ttl() * LOOK_AHEAD);
+        let answered = Box::pin(answers.get_or_make(&present, question, until, make())).await;
         answered.map_err(|shared| Error::copy_of(&shared))
     }
 
     /// What all answers of the tenant depend on besides its rows is the space that is searched.
-    async fn present(&self, tenant: TenantId) -> Result<Option<Present>> {
-        if !self.cache.keeps_answers() {
-            return Ok(None);
-        }
+    async fn present(&self, tenant: TenantId, answers: &Answers) -> Result<Option<Present>> {
         let space = self.active_space().await?.map_or(0, |space| space.id);
         let Some(database) = self.database_id().await else { return Ok(None) };
         let also = [space.to_le_bytes().as_slice(), database.as_bytes()].concat();
-        Ok(self.cache.present(tenant, &also).await)
+        Ok(answers.present(tenant, &also).await)
     }
 
     /// Two services may share a Redis, and their tenants have the same ids. None while it is not known.
@@ -121,17 +120,20 @@ impl Service {
         self.database_id.get_or_try_init(ask).await.ok().cloned().flatten()
     }
 
-    async fn calm_until(&self, tenant: TenantId, present: &Present) -> Result<Instant> {
+    /// Looked up once, however many different answers are made at the same time.
+    async fn calm_until(&self, tenant: TenantId, present: &Present, within: Duration) -> Result<Instant> {
         let asked = Instant::now();
         if let Some(until) = self.calm.0.get(present).await
             && until > asked
         {
             return Ok(until);
         }
-        let within = self.cache.answer_ttl() * LOOK_AHEAD;
-        let next = self.store.next_change_by_time(tenant, within).await?;
-        let until = asked + next.unwrap_or(within);
-        self.calm.0.insert(*present, until).await;
-        Ok(until)
+        self.calm.0.invalidate(present).await;
+        let look = async {
+            let asked = Instant::now();
+            let next = self.store.next_change_by_time(tenant, within).await?;
+            Ok(asked + next.unwrap_or(within))
+        };
+        self.calm.0.try_get_with(*present, look).await.map_err(|shared: Arc<Error>| Error::copy_of(&shared))
     }
 }

@@ -281,16 +281,23 @@ impl Store {
         Ok(connection)
     }
 
-    async fn acquire(&self) -> Result<Object<Connector>> {
-        // Who would have to wait for so many others is better off elsewhere, or later; and those others stay fast.
-        if self.pool.status().waiting >= self.queue_max {
-            metrics::counter!("requests_shed_total").increment(1);
-            return Err(Error::new(
-                Code::Overloaded,
-                "The database has more to do than it can; this was not begun.",
-            )
-            .with_retry_after(Duration::from_secs(1)));
+    /// Whether something new may be begun. Who would have to wait for so many others is better off elsewhere, or later; and those
+    /// others stay fast.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`].
+    pub fn admit(&self) -> Result<()> {
+        if self.pool.status().waiting < self.queue_max {
+            return Ok(());
         }
+        metrics::counter!("requests_shed_total").increment(1);
+        let error =
+            Error::new(Code::Overloaded, "The database has more to do than it can; this was not begun.");
+        Err(error.with_retry_after(Duration::from_secs(1)))
+    }
+
+    async fn acquire(&self) -> Result<Object<Connector>> {
+        self.admit()?;
         let connection = if self.is_embedded() {
             // A caller who is cancelled half-way would leave a socket that is closed before all was read from it, and the
             // engine ends with the first of those. So this goes on without the caller, and gives the connection back. The store

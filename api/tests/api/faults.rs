@@ -263,7 +263,7 @@ async fn a_query_that_is_refused_stands_in_no_other_ones_way() {
 
 #[tokio::test]
 async fn without_redis_everything_still_works() {
-    let dead = RedisOptions { url: "redis://127.0.0.1:1/0".to_owned().into(), password: None };
+    let dead = RedisOptions::new("redis://127.0.0.1:1/0");
     let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_full(Database::create().await, [stub.provider()], Some(dead)).await;
     app.embedded(&app.note("an otter").await.id()).await;

@@ -99,7 +99,7 @@ async fn without_a_limit_and_without_a_key_nothing_is_counted() {
 
 #[tokio::test]
 async fn with_a_dead_redis_each_process_counts() {
-    let dead = RedisOptions { url: "redis://127.0.0.1:1/0".to_owned().into(), password: None };
+    let dead = RedisOptions::new("redis://127.0.0.1:1/0");
     let rate_limits = RateLimits { api_key: Some(hourly(2)), tenant: None };
     let setup = Setup { redis: Some(dead), rate_limits, ..Setup::on(Database::create().await) };
     let app = App::start_as(setup).await;

@@ -49,10 +49,21 @@ struct Legs {
 impl Service {
     /// # Errors
     /// [`crate::error::Code::InvalidVector`] when a given vector is not of the active space's dimension;
-    /// [`crate::error::Code::TooManySearches`]; [`crate::error::Code::DatabaseUnavailable`].
+    /// [`crate::error::Code::TooManySearches`]; [`crate::error::Code::Overloaded`]; [`crate::error::Code::DatabaseUnavailable`].
     pub async fn search(&self, access: Access, request: &SearchRequest) -> Result<SearchResponse> {
         let started = Instant::now();
         let _turn = self.admission.enter(access.tenant).await?;
+        self.store.admit()?;
+        // It needs the database several times. Once begun it is not given up: what it has cost by then would be for nothing.
+        Box::pin(self.patient().search_admitted(access, request, started)).await
+    }
+
+    async fn search_admitted(
+        &self,
+        access: Access,
+        request: &SearchRequest,
+        started: Instant,
+    ) -> Result<SearchResponse> {
         let mut timings = SearchTimings::default();
         let answered = request;
         let request = &to_be_reranked(request);

@@ -13,14 +13,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::support::{App, Behaviour, Database, RedisServer, Setup, StubProvider, eventually};
+use crate::support::{App, Behaviour, Database, RedisGroup, RedisServer, Setup, StubProvider, eventually};
 
 #[tokio::test]
 async fn a_query_that_one_replica_embedded_is_known_to_the_next() {
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         panic!("TEST_REDIS_URL names no Redis; use scripts/test")
     };
-    let redis = RedisOptions { url: url.clone().into(), password: None };
+    let redis = RedisOptions::new(url);
     let stub = StubProvider::start(Behaviour::Work);
     let app =
         App::start_full(crate::support::Database::create().await, [stub.provider()], Some(redis.clone()))
@@ -46,7 +46,7 @@ async fn a_wrong_password_is_no_error_of_a_request() {
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         panic!("TEST_REDIS_URL names no Redis; use scripts/test")
     };
-    let redis = RedisOptions { url: url.into(), password: Some("wrong".to_owned().into()) };
+    let redis = RedisOptions { password: Some("wrong".into()), ..RedisOptions::new(url) };
     let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_full(crate::support::Database::create().await, [stub.provider()], Some(redis)).await;
     app.embedded(&app.note("an otter").await.id()).await;
@@ -58,7 +58,7 @@ async fn what_one_replica_counted_the_next_knows() {
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         panic!("TEST_REDIS_URL names no Redis; use scripts/test")
     };
-    let redis = RedisOptions { url: url.into(), password: None };
+    let redis = RedisOptions::new(url);
     // Slow enough that nothing comes back meanwhile.
     let slow = Rate { interval: Duration::from_secs(3_600), burst: 1_000.try_into().unwrap() };
     let rate_limits = RateLimits { api_key: Some(slow), tenant: None };
@@ -85,12 +85,12 @@ struct Replicas {
 }
 
 impl Replicas {
-    async fn start(redis: &RedisServer) -> Self {
+    async fn start(redis: &RedisOptions) -> Self {
         let stub = StubProvider::start(Behaviour::Work);
         let database = Database::create().await;
         let start = |database: Database| {
             let setup = Setup::on(database);
-            App::start_as(Setup { providers: vec![stub.provider()], redis: Some(redis.options()), ..setup })
+            App::start_as(Setup { providers: vec![stub.provider()], redis: Some(redis.clone()), ..setup })
         };
         let other = start(database.again()).await;
         let one = start(database).await;
@@ -133,7 +133,7 @@ impl Replicas {
 #[tokio::test]
 async fn what_one_replica_wrote_the_other_answers_whatever_becomes_of_redis() {
     let mut redis = RedisServer::start().await;
-    let replicas = Box::pin(Replicas::start(&redis)).await;
+    let replicas = Box::pin(Replicas::start(&redis.options())).await;
     let number = &mut 0;
     let write = async |number: &mut u32| {
         for _ in 0..20 {
@@ -188,4 +188,37 @@ async fn what_one_replica_wrote_the_other_answers_whatever_becomes_of_redis() {
     };
     tokio::join!(disturb, go_on);
     replicas.remember(*number).await;
+}
+
+/// A replica of Redis that was not told the last writes takes the place of the one that was.
+async fn what_redis_forgets_when_it_fails_over_nobody_believes(mut group: RedisGroup) {
+    let replicas = Box::pin(Replicas::start(&group.options())).await;
+    replicas.remember(0).await;
+    group.replica.hang();
+    for number in 1..=20 {
+        replicas.write_and_read(number).await;
+    }
+    group.master.kill();
+    group.replica.go_on();
+    // Nobody asks meanwhile, so nobody knows.
+    group.failed_over().await;
+    replicas.read(20).await;
+    replicas.remember(20).await;
+    for number in 21..=40 {
+        replicas.write_and_read(number).await;
+    }
+    replicas.remember(40).await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_fails_over_makes_no_answer_stale() {
+    what_redis_forgets_when_it_fails_over_nobody_believes(
+        RedisGroup::cluster("context-api:v1:{generations}:epoch").await,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sentinels_that_fail_over_make_no_answer_stale() {
+    what_redis_forgets_when_it_fails_over_nobody_believes(RedisGroup::with_sentinel().await).await;
 }

@@ -75,7 +75,7 @@ impl Setup {
 }
 
 fn redis() -> Option<RedisOptions> {
-    std::env::var("TEST_REDIS_URL").ok().map(|url| RedisOptions { url: url.into(), password: None })
+    std::env::var("TEST_REDIS_URL").ok().map(RedisOptions::new)
 }
 
 fn builtin() -> Provider {

@@ -14,7 +14,7 @@ pub use self::{
     database::{Database, Engine, QUEUE_MAX, options},
     process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},
-    redis::RedisServer,
+    redis::{RedisGroup, RedisServer},
     server::PostgresServer,
 };
 

@@ -1,0 +1,108 @@
+"""What the measurements share: a service of their own, with a database of its own, under load by `loadtest`."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+KEY = "ctx_key_of_the_measurement_0123456789"
+
+
+def target_folder() -> Path:
+    """Where cargo has put what it built here."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
+
+
+def programs() -> dict:
+    """The service and the load generator: named by CONTEXT_API_BIN and LOADTEST_BIN, or those that cargo built here."""
+    return {
+        "service": os.environ.get("CONTEXT_API_BIN", str(target_folder() / "context-api")),
+        "loadtest": os.environ.get("LOADTEST_BIN", str(target_folder() / "loadtest")),
+    }
+
+
+def psql(database: str, command: str) -> str:
+    asked = [f"{os.environ['TEST_PG_BIN']}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", database, "-c", command]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def new_database(name: str) -> str:
+    """Makes one with the service's schema; its URL."""
+    psql(os.environ["TEST_DATABASE_URL"], f"create database {name}")
+    database = os.environ["TEST_DATABASE_URL"].rsplit("/", 1)[0] + "/" + name
+    subprocess.run([programs()["service"], "migrate"], env=os.environ | {"DATABASE_URL": database}, check=True, stderr=subprocess.DEVNULL)
+    return database
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Server:
+    """Something that answers HTTP."""
+
+    def __init__(self, url: str):
+        self.url = url
+
+    def load(self, scenario: str, *arguments: str) -> dict:
+        """The report of `loadtest run`."""
+        with tempfile.NamedTemporaryFile() as report:
+            command = [programs()["loadtest"], "run", scenario, "--url", self.url, "--key", KEY, "--json", report.name, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{' '.join(command[1:3])}: {done.stderr[-500:]}")
+            return json.load(report)
+
+
+class Service(Server):
+    """A process of the service, until the end of a `with`."""
+
+    def __init__(self, database: str, log: Path, **variables: str):
+        self.log = log
+        self.variables = {
+            "DATABASE_URL": database, "REDIS_URL": os.environ["TEST_REDIS_URL"], "BOOTSTRAP_API_KEY": KEY, "LOG_FORMAT": "json",
+            "EMBEDDING_PROVIDER": "builtin", "BIND_ADDR": "127.0.0.1:0", "METRICS_ADDR": "off",
+        } | variables
+
+    def __enter__(self):
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([programs()["service"], "serve"], env=os.environ | self.variables, stderr=log)
+        for _ in range(300):
+            found = re.search(r'"address":"([^"]+)"', self.log.read_text())
+            if found:
+                self.url = f"http://{found[1]}"
+                return self
+            time.sleep(0.1)
+        raise SystemExit(f"the service did not start: {self.log.read_text()[-500:]}")
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(60)
+
+    def store(self, contexts: str, *arguments: str) -> None:
+        """Imports what `loadtest data` makes, and has the database do at once what it does by itself a minute later."""
+        data = subprocess.Popen([programs()["loadtest"], "data", "--contexts", contexts, *arguments], stdout=subprocess.PIPE)
+        imported = [programs()["service"], "import", "-", "--url", self.url]
+        subprocess.run(imported, env=os.environ | {"CONTEXT_API_KEY": KEY}, stdin=data.stdout, check=True, stderr=subprocess.DEVNULL)
+        data.wait()
+        psql(self.variables["DATABASE_URL"], "vacuum (analyze)")
+
+    def ask(self, method: str, path: str, body: dict | None = None, freshness: str = "no-cache") -> dict:
+        """`freshness`: the request's `Cache-Control`."""
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", "Cache-Control": freshness}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def memory_mb(self) -> float:
+        """What the process holds in memory."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(found[1]) / 1024
