@@ -13,20 +13,18 @@ use std::{future::Future, sync::Arc, time::Duration};
 use moka::future::Cache as Local;
 use sha2::{Digest, Sha256};
 
-use self::{
-    generations::Generations,
-    remote::{Probe, Remote},
-};
 pub use self::{
     answers::{Answers, Present},
     endpoint::{REDIS_URL_FORMS, RedisOptions},
     rate_limiter::RateLimiter,
     remote::RemoteState,
 };
+use self::{
+    generations::Generations,
+    remote::{Probe, Remote},
+};
 use crate::{
-    domain::{
-        AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector,
-    },
+    domain::{AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector},
     error::Result,
 };
 

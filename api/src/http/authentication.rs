@@ -2,7 +2,7 @@
 
 use std::{future::Ready, marker::PhantomData, sync::Arc};
 
-use super::{State, problem::Problem, routed_path};
+use super::{State, freshness::insists_on_new, problem::Problem, routed_path};
 use crate::{
     domain::{Access, Actor, ApiKey, Principal, Scope},
     error::{Code, Error, Result},
@@ -11,7 +11,10 @@ use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     body::MessageBody,
     dev::{Payload, ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderMap},
+    http::{
+        Method,
+        header::{self, HeaderMap},
+    },
     middleware::Next,
     web,
 };
@@ -49,7 +52,18 @@ async fn admit(request: &ServiceRequest) -> Result<Principal> {
             return Err(Error::new(Code::RateLimited, detail).with_retry_after(wait));
         }
     }
+    if needs_the_database(request) {
+        state.service.admit()?;
+    }
     Ok(principal)
+}
+
+/// Whether it is plain, before anything else of a request is read, that memory will not do; then it is refused for next to nothing when
+/// the database has too much to do. An import takes its time, and may wait.
+fn needs_the_database(request: &ServiceRequest) -> bool {
+    let path = routed_path(request);
+    let reads = request.method() == Method::GET || path == "/v1/contexts/search";
+    path != "/v1/contexts/import" && (!reads || insists_on_new(request.headers()))
 }
 
 /// The key of `Authorization: Bearer …`. RFC 9110: the scheme is case-insensitive.

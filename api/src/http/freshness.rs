@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder,
     dev::Payload,
-    http::header::{self, HeaderName},
+    http::header::{self, HeaderMap, HeaderName},
 };
 use serde::Serialize;
 
@@ -25,13 +25,16 @@ impl FromRequest for Wanted {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let lines = request.headers().get_all(header::CACHE_CONTROL).filter_map(|line| line.to_str().ok());
-        let insists = lines.flat_map(|line| line.split(',')).any(|directive| {
-            let directive = directive.trim();
-            ["no-cache", "no-store", "max-age=0"].iter().any(|word| directive.eq_ignore_ascii_case(word))
-        });
-        ready(Ok(Self(if insists { Freshness::New } else { Freshness::True })))
+        ready(Ok(Self(if insists_on_new(request.headers()) { Freshness::New } else { Freshness::True })))
     }
+}
+
+pub(super) fn insists_on_new(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CACHE_CONTROL).filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|directive| {
+        let directive = directive.trim();
+        ["no-cache", "no-store", "max-age=0"].iter().any(|word| directive.eq_ignore_ascii_case(word))
+    })
 }
 
 /// An answer with this body.

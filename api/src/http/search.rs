@@ -41,9 +41,10 @@ pub async fn search_contexts(
     body: RawBody,
 ) -> Result<HttpResponse, Problem> {
     let access = caller.access();
-    let request = from_json::<SearchInput>(&body.0)?.check(access)?;
     let question = Question::new(QuestionKind::Search, access, &body.0);
+    // What was answered before was in order.
     let make = async || {
+        let request = from_json::<SearchInput>(&body.0)?.check(access)?;
         let response = state.service.search(access, &request).await?;
         made(&response, None, request.is_lasting() && response.is_lasting())
     };

@@ -57,7 +57,7 @@ impl Service {
     /// The answer to `question`: one that was given before and is still true, if the caller takes that, or the one of `make`.
     ///
     /// # Errors
-    /// Those of `make`; [`crate::error::Code::DatabaseUnavailable`].
+    /// Those of `make`; [`crate::error::Code::Overloaded`]; [`crate::error::Code::DatabaseUnavailable`].
     pub async fn answer(
         &self,
         access: Access,
@@ -88,6 +88,7 @@ impl Service {
         if let Some(answer) = answers.find(&present, question).await {
             return Ok((answer, Provenance::Hit));
         }
+        self.store.admit()?;
         let until = self.calm_until(tenant, &present, answers.ttl() * LOOK_AHEAD);
         let answered = Box::pin(answers.get_or_make(&present, question, until, make())).await;
         answered.map_err(|shared| Error::copy_of(&shared))
@@ -134,6 +135,7 @@ impl Service {
             let next = self.store.next_change_by_time(tenant, within).await?;
             Ok(asked + next.unwrap_or(within))
         };
-        self.calm.0.try_get_with(*present, look).await.map_err(|shared: Arc<Error>| Error::copy_of(&shared))
+        let looked = Box::pin(self.calm.0.try_get_with(*present, look)).await;
+        looked.map_err(|shared: Arc<Error>| Error::copy_of(&shared))
     }
 }

@@ -141,6 +141,14 @@ impl Service {
         self.rate_limiter.as_ref()?.take(caller.access.tenant, caller.api_key).await
     }
 
+    /// Whether something may be begun that needs the database.
+    ///
+    /// # Errors
+    /// [`crate::error::Code::Overloaded`].
+    pub fn admit(&self) -> Result<()> {
+        self.store.admit()
+    }
+
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
