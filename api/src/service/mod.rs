@@ -28,6 +28,7 @@ mod search;
 mod spaces;
 mod survey;
 mod tenants;
+mod turns;
 mod unit;
 mod upkeep;
 mod usage;
