@@ -58,7 +58,7 @@ pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::RedisOptions,
-    domain::{AnswerLimits, ApiKey, RateLimits, Retention, SearchLimits},
+    domain::{AnswerLimits, ApiKey, Limits, Retention},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
@@ -92,8 +92,7 @@ pub struct Config {
     pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
-    pub rate_limits: RateLimits,
-    pub search_limits: SearchLimits,
+    pub limits: Limits,
     pub answer_limits: AnswerLimits,
     pub log: LogOptions,
 }
@@ -127,8 +126,7 @@ impl Config {
                     })
                 })
                 .transpose()?,
-            rate_limits: limits::rates(source)?,
-            search_limits: limits::searches(source)?,
+            limits: limits::limits(source)?,
             answer_limits: limits::answers(source)?,
             log: log(source)?,
         })

@@ -60,7 +60,7 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, RateLimiter},
-    domain::{Allowance, Principal, RateLimits, SearchLimits, Space},
+    domain::{Allowance, Limits, Principal, SearchLimits, Space},
     embedding::Embedder,
     error::Result,
     store::Store,
@@ -121,14 +121,13 @@ impl Service {
     }
 
     #[must_use]
-    pub fn with_rate_limits(self, limits: RateLimits) -> Self {
-        let rate_limiter = Some(Arc::new(self.cache.rate_limiter(limits)));
-        Self { rate_limiter, ..self }
-    }
-
-    #[must_use]
-    pub fn with_search_limits(self, limits: SearchLimits) -> Self {
-        Self { admission: Admission::new(limits), ..self }
+    pub fn with_limits(self, limits: Limits) -> Self {
+        let Limits { rates, searches } = limits;
+        Self {
+            rate_limiter: Some(Arc::new(self.cache.rate_limiter(rates))),
+            admission: Admission::new(searches),
+            ..self
+        }
     }
 
     /// The same for work that can wait, when the database has much to do.
