@@ -35,6 +35,7 @@
 //! | `RATE_LIMIT_BURST_SECONDS` | `10` | for how many seconds' worth of requests may come at once |
 //! | `SEARCHES_PER_TENANT` | no limit | searches of one tenant that run at once, in each process |
 //! | `SEARCHES_WAITING_PER_TENANT` | `100` | so many more wait for their turn |
+//! | `TENANT_STORED_BYTES_MAX` | no limit | bytes that one tenant may have stored |
 //! | `ANSWER_CACHE_MB` | `64` | memory for answers that are given again while nothing has changed; `0` keeps none |
 //! | `ANSWER_CACHE_SECONDS` | `60` | how long one is kept at most |
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
@@ -347,6 +348,9 @@ mod tests {
             ("RATE_LIMIT_BURST_SECONDS", "0"),
             ("SEARCHES_PER_TENANT", "10001"),
             ("SEARCHES_WAITING_PER_TENANT", "-1"),
+            ("TENANT_STORED_BYTES_MAX", "-1"),
+            ("TENANT_STORED_BYTES_MAX", "10GB"),
+            ("TENANT_STORED_BYTES_MAX", "9007199254740992"),
             ("ANSWER_CACHE_MB", "65537"),
             ("ANSWER_CACHE_SECONDS", "0"),
             ("DB_PASSWORD", "hunter2"),
@@ -367,6 +371,12 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_tenant_may_store_as_much_as_comes_unless_somebody_says() {
+        let max = |value| read(&[("TENANT_STORED_BYTES_MAX", value)]).unwrap().limits.stored_bytes_max;
+        assert_eq!([max(""), max("0"), max("1000")], [None, None, Some(1_000)]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(super) fn spawn_loops(service: &Service, retention: Retention, stopped: &wat
     tokio::spawn(worker::remove_outdated(service.clone(), retention, stopped.clone()));
     tokio::spawn(worker::operations(service.clone(), stopped.clone()));
     tokio::spawn(worker::survey(service.clone(), stopped.clone()));
-    tokio::spawn(worker::count_words(service.clone(), stopped.clone()));
+    tokio::spawn(worker::count(service.clone(), stopped.clone()));
     tokio::spawn(worker::analyze(service.clone(), stopped.clone()));
     tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
 }

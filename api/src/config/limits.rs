@@ -12,9 +12,16 @@ use crate::domain::{AnswerLimits, Limits, Rate, RateLimits, SearchLimits};
 const BURST_SECONDS_DEFAULT: u32 = 10;
 /// Searches of a tenant that may wait when nobody says.
 const SEARCHES_WAITING_DEFAULT: u32 = 100;
+/// What JSON can tell exactly: nine million gigabytes.
+const STORED_BYTES_MAX: i64 = (1 << 53) - 1;
 
 pub(super) fn limits(source: &Source) -> Result<Limits, ConfigError> {
-    Ok(Limits { rates: rates(source)?, searches: searches(source)? })
+    let stored_bytes_max = source.parse_in("TENANT_STORED_BYTES_MAX", 0..=STORED_BYTES_MAX, 0)?;
+    Ok(Limits {
+        rates: rates(source)?,
+        searches: searches(source)?,
+        stored_bytes_max: (stored_bytes_max > 0).then_some(stored_bytes_max),
+    })
 }
 
 fn rates(source: &Source) -> Result<RateLimits, ConfigError> {

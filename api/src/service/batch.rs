@@ -9,6 +9,7 @@ pub(super) use self::items::{Item, Kind, Prepared};
 use super::{
     Once, Service,
     contexts::{chunks, not_found, space_id},
+    quota::Room,
     unit::once,
 };
 use crate::{
@@ -39,6 +40,7 @@ impl Service {
     ) -> Result<KeptAnswer> {
         let given = operations.iter().flatten().filter_map(BatchOperation::context);
         let space = self.space_for(given).await?;
+        let room = self.room(actor.tenant()).await?;
         let mut results: BatchResults = Vec::with_capacity(operations.len());
         let (mut places, mut prepared) = (Vec::new(), Vec::new());
         for (index, operation) in operations.into_iter().enumerate() {
@@ -58,7 +60,7 @@ impl Service {
             let items: Vec<Item<'_>> = prepared.iter().map(Item::of).collect();
             let (ids, keys) = named(&prepared);
             unit.lock_existing(&ids, &keys).await?;
-            let done = run_all(unit, actor, space_id(space.as_ref()), &items).await?;
+            let done = run_all(unit, actor, space_id(space.as_ref()), room, &items).await?;
             for (index, result) in places.iter().copied().zip(done) {
                 match result.map_err(|error| error.at("/context")) {
                     Err(error) if atomic => return Err(at_operation(error, index)),
@@ -114,6 +116,7 @@ pub(super) async fn run_all(
     unit: &mut Unit,
     actor: &Actor,
     space: Option<SpaceId>,
+    room: Room,
     items: &[Item<'_>],
 ) -> Result<Vec<Result<BatchResult>>> {
     let mut results = Vec::with_capacity(items.len());
@@ -121,6 +124,12 @@ pub(super) async fn run_all(
     while !rest.is_empty() {
         let (group, after) = rest.split_at(shared(rest));
         rest = after;
+        let refusals: Vec<_> = group.iter().filter_map(|item| item.refusal(room)).map(Err).collect();
+        if !refusals.is_empty() {
+            // All of them: they are of one kind.
+            results.extend(refusals);
+            continue;
+        }
         unit.savepoint().await?;
         match run_group(unit, actor, space, group).await {
             Ok(done) => {
@@ -135,7 +144,7 @@ pub(super) async fn run_all(
                 }
                 // One of them it was: each on its own.
                 for one in group.chunks(1) {
-                    results.extend(Box::pin(run_all(unit, actor, space, one)).await?);
+                    results.extend(Box::pin(run_all(unit, actor, space, room, one)).await?);
                 }
             }
             Err(error) => return Err(error),

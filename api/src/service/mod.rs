@@ -22,6 +22,7 @@ mod keyword_words;
 mod operations;
 mod pack;
 mod provider;
+mod quota;
 mod readiness;
 mod rerank;
 mod search;
@@ -38,6 +39,7 @@ use std::{sync::Arc, time::Duration};
 use self::{
     answers::{Calm, ChangeWitness},
     pack::Packing,
+    quota::Quota,
     rerank::Reranking,
 };
 use moka::future::Cache as Local;
@@ -90,6 +92,7 @@ pub struct Service {
     reranking: Option<Arc<Reranking>>,
     rate_limiter: Option<Arc<RateLimiter>>,
     admission: Admission,
+    quota: Quota,
 }
 
 impl Service {
@@ -112,6 +115,7 @@ impl Service {
             packing: Packing::new(),
             rate_limiter: None,
             admission: Admission::new(SearchLimits::default()),
+            quota: Quota::new(None),
             reranking: None,
         }
     }
@@ -122,10 +126,11 @@ impl Service {
 
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
-        let Limits { rates, searches } = limits;
+        let Limits { rates, searches, stored_bytes_max } = limits;
         Self {
             rate_limiter: Some(Arc::new(self.cache.rate_limiter(rates))),
             admission: Admission::new(searches),
+            quota: Quota::new(stored_bytes_max),
             ..self
         }
     }

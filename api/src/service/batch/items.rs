@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use crate::{
     domain::{BatchOperation, ContextId, Origin, UserId},
+    error::Error,
+    service::quota::Room,
     store::{Deletion, WriteRow},
 };
 
@@ -65,6 +67,11 @@ impl<'p> Item<'p> {
             BatchOperation::Delete { id, expected } => Some(Deletion { id, expected }),
             _ => None,
         }
+    }
+
+    /// Why it may not be done, if it would store something.
+    pub(super) fn refusal(&self, room: Room) -> Option<Error> {
+        if self.kind == Kind::Delete { None } else { room.refusal() }
     }
 
     /// What it is about: two about the same cannot be in one statement.
