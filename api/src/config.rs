@@ -35,6 +35,7 @@
 //! | `RATE_LIMIT_BURST_SECONDS` | `10` | for how many seconds' worth of requests may come at once |
 //! | `SEARCHES_PER_TENANT` | no limit | searches of one tenant that run at once, in each process |
 //! | `SEARCHES_WAITING_PER_TENANT` | `100` | so many more wait for their turn |
+//! | `TENANT_STORED_BYTES_MAX` | no limit | bytes that one tenant may have stored |
 //! | `ANSWER_CACHE_MB` | `64` | memory for answers that are given again while nothing has changed; `0` keeps none |
 //! | `ANSWER_CACHE_SECONDS` | `60` | how long one is kept at most |
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
@@ -58,7 +59,7 @@ pub use self::provider::embedding_threads;
 pub use self::source::{ConfigError, Source};
 use crate::{
     cache::{REDIS_URL_FORMS, RedisOptions},
-    domain::{AnswerLimits, ApiKey, RateLimits, Retention, SearchLimits},
+    domain::{AnswerLimits, ApiKey, Limits, Retention},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
@@ -92,8 +93,7 @@ pub struct Config {
     pub retention: Retention,
     pub worker_inline: bool,
     pub bootstrap_api_key: Option<ApiKey>,
-    pub rate_limits: RateLimits,
-    pub search_limits: SearchLimits,
+    pub limits: Limits,
     pub answer_limits: AnswerLimits,
     pub log: LogOptions,
 }
@@ -127,8 +127,7 @@ impl Config {
                     })
                 })
                 .transpose()?,
-            rate_limits: limits::rates(source)?,
-            search_limits: limits::searches(source)?,
+            limits: limits::limits(source)?,
             answer_limits: limits::answers(source)?,
             log: log(source)?,
         })
@@ -354,6 +353,9 @@ mod tests {
             ("RATE_LIMIT_BURST_SECONDS", "0"),
             ("SEARCHES_PER_TENANT", "10001"),
             ("SEARCHES_WAITING_PER_TENANT", "-1"),
+            ("TENANT_STORED_BYTES_MAX", "-1"),
+            ("TENANT_STORED_BYTES_MAX", "10GB"),
+            ("TENANT_STORED_BYTES_MAX", "9007199254740992"),
             ("ANSWER_CACHE_MB", "65537"),
             ("ANSWER_CACHE_SECONDS", "0"),
             ("DB_PASSWORD", "hunter2"),
@@ -374,6 +376,12 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_tenant_may_store_as_much_as_comes_unless_somebody_says() {
+        let max = |value| read(&[("TENANT_STORED_BYTES_MAX", value)]).unwrap().limits.stored_bytes_max;
+        assert_eq!([max(""), max("0"), max("1000")], [None, None, Some(1_000)]);
     }
 
     #[test]

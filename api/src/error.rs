@@ -30,6 +30,8 @@ pub enum Code {
     UserNotAllowed,
     /// Only those who operate the whole service may do this.
     NotOperator,
+    /// The tenant has as much stored as it may.
+    StorageQuotaExceeded,
     /// No such context for this key.
     ContextNotFound,
     /// The context has no such version, or not any more.

@@ -69,10 +69,7 @@ pub(super) fn assemble(config: &Config, store: Store) -> Result<Service> {
     let providers = std::iter::once(&config.provider).chain(&config.next_provider);
     let embedders = providers.map(embedding::connect).collect::<Result<Vec<_>>>()?;
     let reranker = config.reranker.clone().map(Reranker::new).transpose()?;
-    Ok(Service::new(store, cache, embedders)
-        .with_reranker(reranker)
-        .with_rate_limits(config.rate_limits)
-        .with_search_limits(config.search_limits))
+    Ok(Service::new(store, cache, embedders).with_reranker(reranker).with_limits(config.limits))
 }
 
 /// What a worker does besides embedding. Each loop may be cut off anywhere.
@@ -81,7 +78,7 @@ pub(super) fn spawn_loops(service: &Service, retention: Retention, stopped: &wat
     tokio::spawn(worker::remove_outdated(service.clone(), retention, stopped.clone()));
     tokio::spawn(worker::operations(service.clone(), stopped.clone()));
     tokio::spawn(worker::survey(service.clone(), stopped.clone()));
-    tokio::spawn(worker::count_words(service.clone(), stopped.clone()));
+    tokio::spawn(worker::count(service.clone(), stopped.clone()));
     tokio::spawn(worker::analyze(service.clone(), stopped.clone()));
     tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
 }

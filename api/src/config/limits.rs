@@ -6,14 +6,25 @@ use std::{
 };
 
 use super::{ConfigError, Source};
-use crate::domain::{AnswerLimits, Rate, RateLimits, SearchLimits};
+use crate::domain::{AnswerLimits, Limits, Rate, RateLimits, SearchLimits};
 
 /// For how many seconds' worth of requests may come at once when nobody says.
 const BURST_SECONDS_DEFAULT: u32 = 10;
 /// Searches of a tenant that may wait when nobody says.
 const SEARCHES_WAITING_DEFAULT: u32 = 100;
+/// What JSON can tell exactly: nine million gigabytes.
+const STORED_BYTES_MAX: i64 = (1 << 53) - 1;
 
-pub(super) fn rates(source: &Source) -> Result<RateLimits, ConfigError> {
+pub(super) fn limits(source: &Source) -> Result<Limits, ConfigError> {
+    let stored_bytes_max = source.parse_in("TENANT_STORED_BYTES_MAX", 0..=STORED_BYTES_MAX, 0)?;
+    Ok(Limits {
+        rates: rates(source)?,
+        searches: searches(source)?,
+        stored_bytes_max: (stored_bytes_max > 0).then_some(stored_bytes_max),
+    })
+}
+
+fn rates(source: &Source) -> Result<RateLimits, ConfigError> {
     let burst_seconds = source.parse_in("RATE_LIMIT_BURST_SECONDS", 1..=3_600, BURST_SECONDS_DEFAULT)?;
     let rate = |name| {
         let per_second = NonZeroU32::new(source.parse_in(name, 0..=100_000, 0)?);
@@ -22,7 +33,7 @@ pub(super) fn rates(source: &Source) -> Result<RateLimits, ConfigError> {
     Ok(RateLimits { api_key: rate("RATE_LIMIT_API_KEY")?, tenant: rate("RATE_LIMIT_TENANT")? })
 }
 
-pub(super) fn searches(source: &Source) -> Result<SearchLimits, ConfigError> {
+fn searches(source: &Source) -> Result<SearchLimits, ConfigError> {
     let waiting = source.parse_in("SEARCHES_WAITING_PER_TENANT", 0..=100_000, SEARCHES_WAITING_DEFAULT)?;
     Ok(SearchLimits {
         at_once: NonZeroUsize::new(source.parse_in("SEARCHES_PER_TENANT", 0..=10_000, 0)?),

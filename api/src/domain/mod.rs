@@ -59,7 +59,7 @@ pub use page::{Cursor, Limit, Page};
 pub use parse::{Members, from_json};
 pub use patch::ContextPatch;
 pub use precondition::Precondition;
-pub use rate::{Allowance, Rate, RateLimits, SearchLimits};
+pub use rate::{Allowance, Limits, Rate, RateLimits, SearchLimits};
 pub use retention::Retention;
 pub use search::{
     Degraded, Effort, Explanation, FoundByLeg, Fusion, Hit, HitChunk, HitContext, Included, Mode, Plan,

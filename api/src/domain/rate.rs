@@ -1,4 +1,4 @@
-//! How many requests may come, and how many searches run.
+//! What operators limit: how many requests may come, how many searches run, and how much a tenant may store.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -36,6 +36,15 @@ pub struct SearchLimits {
     pub at_once: Option<NonZeroUsize>,
     /// So many more wait for their turn.
     pub waiting: u32,
+}
+
+/// All of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    pub rates: RateLimits,
+    pub searches: SearchLimits,
+    /// Bytes that a tenant may have stored; none for as many as come.
+    pub stored_bytes_max: Option<i64>,
 }
 
 /// What a request finds in the bucket that has the least: after it, if it may pass.

@@ -33,10 +33,14 @@ pub struct Stored {
     /// Of the chunks, in all embedding spaces.
     #[schema(minimum = 0)]
     pub embeddings: i64,
-    /// What contexts and versions take in the database, compressed as they are there; chunks, embeddings and indexes come on
-    /// top.
+    /// Of `content` and `metadata` as JSON and of `text`, in UTF-8: of contexts, deleted ones that can be restored included, and
+    /// of superseded versions. Chunks, embeddings and indexes are not counted.
     #[schema(minimum = 0)]
     pub bytes: i64,
+    /// Writes that store something are refused when the tenant has so many bytes. Null where there is no such limit, and with a
+    /// key that is bound to a user.
+    #[schema(required, minimum = 1)]
+    pub bytes_max: Option<i64>,
 }
 
 /// How many failed embeddings are tried again.

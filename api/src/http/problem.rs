@@ -100,7 +100,7 @@ pub(super) enum Problems {
     /// The API key is missing or not valid.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(#[to_schema] ProblemDetails),
-    /// The API key lacks the scope.
+    /// The API key lacks the scope, or a write finds that the tenant has as much stored as it may.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(#[to_schema] ProblemDetails),
     /// The key or its tenant has sent more requests than it may, or has too many searches under way; `Retry-After` says when to come back.
@@ -173,7 +173,9 @@ pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidJson | Code::InvalidRequest | Code::InvalidParameter => StatusCode::BAD_REQUEST,
         Code::MissingApiKey | Code::InvalidApiKey => StatusCode::UNAUTHORIZED,
-        Code::MissingScope | Code::UserNotAllowed | Code::NotOperator => StatusCode::FORBIDDEN,
+        Code::MissingScope | Code::UserNotAllowed | Code::NotOperator | Code::StorageQuotaExceeded => {
+            StatusCode::FORBIDDEN
+        }
         Code::ContextNotFound
         | Code::VersionNotFound
         | Code::OperationNotFound
@@ -213,6 +215,7 @@ pub(super) fn title(code: Code) -> &'static str {
         Code::MissingScope => "The API key lacks a scope",
         Code::UserNotAllowed => "The API key is bound to another user",
         Code::NotOperator => "Only operators may do this",
+        Code::StorageQuotaExceeded => "The tenant has no room left",
         Code::ContextNotFound => "No such context",
         Code::VersionNotFound => "No such version",
         Code::OperationNotFound => "No such operation",

@@ -1,16 +1,21 @@
 //! Many writes in one transaction: neighbours of one kind share a statement, so a thousand cost little more than one.
 
-use std::{collections::HashSet, sync::Arc};
+mod items;
 
+use std::sync::Arc;
+
+use self::items::shared;
+pub(super) use self::items::{Item, Kind, Prepared};
 use super::{
     Once, Service,
     contexts::{chunks, not_found, space_id},
+    quota::Room,
     unit::once,
 };
 use crate::{
     domain::{
         Actor, BatchOperation, BatchResult, BatchResultKind, ContextId, ContextKey, IdempotentRequest,
-        KeptAnswer, NewContext, Origin, Precondition, SpaceId, SpaceInfo, UserId,
+        KeptAnswer, NewContext, Precondition, SpaceId, SpaceInfo, UserId,
     },
     error::{Code, Error, Result},
     store::{Deletion, OnKey, Unit, WriteRow},
@@ -18,88 +23,6 @@ use crate::{
 
 /// What became of each operation, in their order.
 pub type BatchResults = Vec<Result<BatchResult, Arc<Error>>>;
-
-/// An operation with all that needs no database done.
-pub(super) struct Prepared {
-    pub operation: BatchOperation,
-    /// Of the context that it is about, or that it makes.
-    pub id: ContextId,
-    pub chunks: Vec<String>,
-    /// Of a context that comes from elsewhere.
-    pub origin: Option<Origin>,
-}
-
-/// What operations must have in common to share a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Create,
-    Upsert,
-    /// Of a version that is expected: alone, because a statement for many cannot look before it writes.
-    UpsertExpected,
-    /// By its id; perhaps also what was deleted.
-    Update {
-        revive: bool,
-    },
-    Delete,
-}
-
-/// An operation and how it is done.
-#[derive(Clone, Copy)]
-pub(super) struct Item<'p> {
-    pub prepared: &'p Prepared,
-    pub kind: Kind,
-}
-
-impl<'p> Item<'p> {
-    fn of(prepared: &'p Prepared) -> Self {
-        let kind = match &prepared.operation {
-            BatchOperation::Create(_) => Kind::Create,
-            BatchOperation::Upsert { expected: None, .. } => Kind::Upsert,
-            BatchOperation::Upsert { expected: Some(_), .. } => Kind::UpsertExpected,
-            BatchOperation::Update { .. } => Kind::Update { revive: false },
-            BatchOperation::Delete { .. } => Kind::Delete,
-        };
-        Self { prepared, kind }
-    }
-
-    fn row(&self) -> Option<WriteRow<'p>> {
-        let Prepared { operation, id, chunks, origin } = self.prepared;
-        let expected = match operation {
-            BatchOperation::Update { expected, .. } => *expected,
-            _ => None,
-        };
-        let chunks = chunks.as_slice().into();
-        Some(WriteRow { id: *id, new: operation.context()?, chunks, expected, origin: *origin })
-    }
-
-    fn deletion(&self) -> Option<Deletion> {
-        match self.prepared.operation {
-            BatchOperation::Delete { id, expected } => Some(Deletion { id, expected }),
-            _ => None,
-        }
-    }
-
-    /// What it is about: two about the same cannot be in one statement.
-    fn subject(&self) -> Subject<'p> {
-        match (
-            self.kind,
-            self.prepared.operation.context().and_then(|new| Some((new.user_id, new.key.as_ref()?))),
-        ) {
-            (Kind::Update { .. } | Kind::Delete, _) => Subject::Id(self.prepared.id),
-            (_, Some((user, key))) => Subject::Key(user, key.as_str()),
-            (_, None) => Subject::New,
-        }
-    }
-}
-
-/// What an operation is about.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Subject<'p> {
-    Id(ContextId),
-    Key(UserId, &'p str),
-    /// A context that nothing else can name yet.
-    New,
-}
 
 impl Service {
     /// Runs the operations in their order, all in one transaction. One that fails fails alone, unless they are `atomic`:
@@ -117,6 +40,7 @@ impl Service {
     ) -> Result<KeptAnswer> {
         let given = operations.iter().flatten().filter_map(BatchOperation::context);
         let space = self.space_for(given).await?;
+        let room = self.room(actor.tenant()).await?;
         let mut results: BatchResults = Vec::with_capacity(operations.len());
         let (mut places, mut prepared) = (Vec::new(), Vec::new());
         for (index, operation) in operations.into_iter().enumerate() {
@@ -136,7 +60,7 @@ impl Service {
             let items: Vec<Item<'_>> = prepared.iter().map(Item::of).collect();
             let (ids, keys) = named(&prepared);
             unit.lock_existing(&ids, &keys).await?;
-            let done = run_all(unit, actor, space_id(space.as_ref()), &items).await?;
+            let done = run_all(unit, actor, space_id(space.as_ref()), room, &items).await?;
             for (index, result) in places.iter().copied().zip(done) {
                 match result.map_err(|error| error.at("/context")) {
                     Err(error) if atomic => return Err(at_operation(error, index)),
@@ -192,6 +116,7 @@ pub(super) async fn run_all(
     unit: &mut Unit,
     actor: &Actor,
     space: Option<SpaceId>,
+    room: Room,
     items: &[Item<'_>],
 ) -> Result<Vec<Result<BatchResult>>> {
     let mut results = Vec::with_capacity(items.len());
@@ -199,6 +124,12 @@ pub(super) async fn run_all(
     while !rest.is_empty() {
         let (group, after) = rest.split_at(shared(rest));
         rest = after;
+        let refusals: Vec<_> = group.iter().filter_map(|item| item.refusal(room)).map(Err).collect();
+        if !refusals.is_empty() {
+            // All of them: they are of one kind.
+            results.extend(refusals);
+            continue;
+        }
         unit.savepoint().await?;
         match run_group(unit, actor, space, group).await {
             Ok(done) => {
@@ -213,25 +144,13 @@ pub(super) async fn run_all(
                 }
                 // One of them it was: each on its own.
                 for one in group.chunks(1) {
-                    results.extend(Box::pin(run_all(unit, actor, space, one)).await?);
+                    results.extend(Box::pin(run_all(unit, actor, space, room, one)).await?);
                 }
             }
             Err(error) => return Err(error),
         }
     }
     Ok(results)
-}
-
-/// How many at the beginning of `items` can share a statement: of one kind, and about different things.
-fn shared(items: &[Item<'_>]) -> usize {
-    let mut seen = HashSet::new();
-    let Some(kind) = items.first().map(|item| item.kind) else { return 0 };
-    if kind == Kind::UpsertExpected {
-        return 1;
-    }
-    let alike = items.iter().take_while(|item| item.kind == kind);
-    let subjects = alike.map(|item| item.subject());
-    subjects.take_while(|subject| *subject == Subject::New || seen.insert(*subject)).count()
 }
 
 /// Errors that the database finds in one row, and then refuses the statement.
@@ -341,47 +260,4 @@ async fn upsert_expected(
         })));
     }
     Ok(results)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{from_str, json};
-
-    use super::*;
-    use crate::domain::ContextInput;
-
-    fn new(key: Option<&str>) -> NewContext {
-        let input =
-            json!({"user_id": UserId(uuid::Uuid::nil()), "context_type": "t", "key": key, "content": 1});
-        from_str::<ContextInput>(&input.to_string()).unwrap().check().unwrap()
-    }
-
-    fn prepared(operation: BatchOperation) -> Prepared {
-        let id = match operation {
-            BatchOperation::Delete { id, .. } => id,
-            _ => ContextId::generate(),
-        };
-        Prepared { operation, id, chunks: Vec::new(), origin: None }
-    }
-
-    fn shared_of(operations: Vec<BatchOperation>) -> usize {
-        let prepared: Vec<Prepared> = operations.into_iter().map(prepared).collect();
-        shared(&prepared.iter().map(Item::of).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn neighbours_of_one_kind_about_different_things_share_a_statement() {
-        let upsert = |key, expected| BatchOperation::Upsert { new: new(key), expected };
-        let id = ContextId::generate();
-        let delete = |id| BatchOperation::Delete { id, expected: None };
-        assert_eq!(shared_of(vec![]), 0);
-        assert_eq!(shared_of(vec![upsert(None, None), upsert(None, None), upsert(Some("a"), None)]), 3);
-        assert_eq!(
-            shared_of(vec![upsert(Some("a"), None), upsert(Some("b"), None), upsert(Some("a"), None)]),
-            2
-        );
-        assert_eq!(shared_of(vec![upsert(Some("a"), Some(1)), upsert(Some("b"), Some(1))]), 1);
-        assert_eq!(shared_of(vec![upsert(None, None), BatchOperation::Create(new(None))]), 1);
-        assert_eq!(shared_of(vec![delete(id), delete(ContextId::generate()), delete(id)]), 2);
-    }
 }

@@ -23,7 +23,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Code::TextTooLong`]; [`Code::InvalidVector`]; [`Code::NoEmbeddingSpace`]; [`Code::UserNotAllowed`];
-    /// [`Code::PreconditionFailed`]; what `Idempotency-Key` brings; [`Code::DatabaseUnavailable`].
+    /// [`Code::PreconditionFailed`]; [`Code::StorageQuotaExceeded`]; what `Idempotency-Key` brings;
+    /// [`Code::DatabaseUnavailable`].
     pub async fn create_context(
         &self,
         actor: &Actor,
@@ -34,9 +35,11 @@ impl Service {
     ) -> Result<KeptAnswer> {
         actor.access.require_user(new.user_id)?;
         let space = self.space_for([new]).await?;
+        let room = self.room(actor.tenant()).await?;
         let id = ContextId::generate();
         let answered = if request.is_none() && *precondition == Precondition::None {
             // By far the most frequent way: one round trip.
+            room.require()?;
             let row = write_row(id, new, space.as_ref(), None)?;
             let written =
                 match self.store.create_context(actor, space_id(space.as_ref()), row, OnKey::Update).await? {
@@ -45,8 +48,10 @@ impl Service {
                 };
             answer(&written)
         } else {
-            let work =
-                async |unit: &mut Unit| create(unit, actor, id, new, space.as_ref(), precondition).await;
+            let work = async |unit: &mut Unit| {
+                room.require()?;
+                create(unit, actor, id, new, space.as_ref(), precondition).await
+            };
             once(&self.store, actor, request, answer, work).await.map(Once::answer)
         };
         self.notice_pending();
@@ -171,10 +176,12 @@ impl Service {
         space: Option<SpaceInfo>,
         make: impl Fn(&Context) -> Result<NewContext>,
     ) -> Result<Context> {
+        let room = self.room(actor.tenant()).await?;
         let changed = in_unit(&self.store, actor.access, async |unit| {
             let current =
                 unit.lock_context(id).await?.filter(|context| context.is_active).ok_or_else(not_found)?;
             precondition.require(current.version)?;
+            room.require()?;
             let new = make(&current)?;
             if new.user_id != current.user_id {
                 return Err(Error::invalid("/user_id", "a context stays with its user"));

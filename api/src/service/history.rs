@@ -37,7 +37,8 @@ impl Service {
     /// life stays the present one's.
     ///
     /// # Errors
-    /// [`Code::ContextNotFound`]; [`Code::VersionNotFound`]; [`Code::PreconditionFailed`]; [`Code::KeyConflict`].
+    /// [`Code::ContextNotFound`]; [`Code::VersionNotFound`]; [`Code::PreconditionFailed`]; [`Code::KeyConflict`];
+    /// [`Code::StorageQuotaExceeded`].
     pub async fn restore_context(
         &self,
         actor: &Actor,
@@ -48,12 +49,14 @@ impl Service {
         answer: impl Fn(&Context) -> Result<KeptAnswer>,
     ) -> Result<KeptAnswer> {
         let space = self.active_space().await?;
+        let room = self.room(actor.tenant()).await?;
         let work = async |unit: &mut Unit| {
             let current = unit.lock_context(id).await?.ok_or_else(not_found)?;
             precondition.require(current.version)?;
             if current.is_active && version.is_none_or(|version| version == current.version) {
                 return Ok(current);
             }
+            room.require()?;
             restore(unit, actor, current, version, space.as_ref()).await
         };
         let restored = once(&self.store, actor, request, answer, work).await?;

@@ -232,6 +232,8 @@ impl Service {
             return Ok(Vec::new());
         }
         let space = self.active_space().await?;
+        // A line that finds no room fails as any other does that cannot be stored; those that are there already are told so.
+        let room = self.room(actor.tenant()).await?;
         in_unit(&self.store, actor.access, async |unit: &mut Unit| {
             if !unit.import_may_go_on(actor, operation).await? {
                 return Err(superseded());
@@ -247,7 +249,7 @@ impl Service {
                     Item { prepared: &line.prepared, kind }
                 })
                 .collect();
-            let mut done = run_all(unit, actor, space_id(space.as_ref()), &items).await?.into_iter();
+            let mut done = run_all(unit, actor, space_id(space.as_ref()), room, &items).await?.into_iter();
             let results = lines.iter().map(|line| match (line.is_derived && is_there(line), &mut done) {
                 (true, _) => Ok(BatchResultKind::Unchanged),
                 (false, done) => match done.next() {

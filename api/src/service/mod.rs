@@ -22,12 +22,14 @@ mod keyword_words;
 mod operations;
 mod pack;
 mod provider;
+mod quota;
 mod readiness;
 mod rerank;
 mod search;
 mod spaces;
 mod survey;
 mod tenants;
+mod turns;
 mod unit;
 mod upkeep;
 mod usage;
@@ -37,6 +39,7 @@ use std::{sync::Arc, time::Duration};
 use self::{
     answers::{Calm, ChangeWitness},
     pack::Packing,
+    quota::Quota,
     rerank::Reranking,
 };
 use moka::future::Cache as Local;
@@ -59,7 +62,7 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, RateLimiter},
-    domain::{Allowance, Principal, RateLimits, SearchLimits, Space},
+    domain::{Allowance, Limits, Principal, SearchLimits, Space},
     embedding::Embedder,
     error::Result,
     store::Store,
@@ -89,6 +92,7 @@ pub struct Service {
     reranking: Option<Arc<Reranking>>,
     rate_limiter: Option<Arc<RateLimiter>>,
     admission: Admission,
+    quota: Quota,
 }
 
 impl Service {
@@ -111,6 +115,7 @@ impl Service {
             packing: Packing::new(),
             rate_limiter: None,
             admission: Admission::new(SearchLimits::default()),
+            quota: Quota::new(None),
             reranking: None,
         }
     }
@@ -120,14 +125,14 @@ impl Service {
     }
 
     #[must_use]
-    pub fn with_rate_limits(self, limits: RateLimits) -> Self {
-        let rate_limiter = Some(Arc::new(self.cache.rate_limiter(limits)));
-        Self { rate_limiter, ..self }
-    }
-
-    #[must_use]
-    pub fn with_search_limits(self, limits: SearchLimits) -> Self {
-        Self { admission: Admission::new(limits), ..self }
+    pub fn with_limits(self, limits: Limits) -> Self {
+        let Limits { rates, searches, stored_bytes_max } = limits;
+        Self {
+            rate_limiter: Some(Arc::new(self.cache.rate_limiter(rates))),
+            admission: Admission::new(searches),
+            quota: Quota::new(stored_bytes_max),
+            ..self
+        }
     }
 
     /// The same for work that can wait, when the database has much to do.

@@ -4,7 +4,7 @@ use super::{Once, Service, unit::once};
 use crate::{
     domain::{
         Access, Actor, EmbeddingBacklog, IdempotentRequest, KeptAnswer, Retried, Selection, SpaceId,
-        SpaceStatus, SpaceWork, Usage,
+        SpaceStatus, SpaceWork, Stored, Usage,
     },
     error::{Code, Result},
     store::Unit,
@@ -19,6 +19,8 @@ impl Service {
     pub async fn usage(&self, access: Access) -> Result<Usage> {
         let backlog = self.store.backlog(access).await?;
         let stored = match self.store.count_stored(access).await {
+            // It is the tenant's, and says nothing about one of its users.
+            Ok(stored) if access.user.is_none() => Some(Stored { bytes_max: self.quota.bytes_max, ..stored }),
             Ok(stored) => Some(stored),
             // Whoever has too much to be counted wants to see the backlog all the more.
             Err(error) if error.code == Code::DeadlineExceeded => None,

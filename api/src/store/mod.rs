@@ -30,6 +30,7 @@ mod search;
 mod spaces;
 #[cfg(feature = "embedded-postgres")]
 mod stop_words;
+mod stored_bytes;
 mod tenants;
 mod tsquery;
 mod unit;

@@ -3,7 +3,7 @@
 use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{Store, contexts::visible};
+use super::{Store, contexts::visible, stored_bytes::bytes_of_tenant};
 use crate::{
     domain::{Access, Stored},
     error::{Error, Result},
@@ -20,15 +20,20 @@ pub struct Backlog {
     pub failed: i64,
 }
 
-/// $1 tenant, $2 user or null
+/// $1 tenant, $2 user or null. The bytes of a tenant are known; those of a user are counted in the same way.
 const STORED: &str = concat!(
-    "select c.contexts, c.deleted, v.versions, k.chunks, e.embeddings, c.bytes + v.bytes as bytes
+    "select c.contexts, c.deleted, v.versions, k.chunks, e.embeddings,
+            case when $2::uuid is null then ",
+    bytes_of_tenant!(),
+    " else (coalesce((select sum(context_bytes(c.content, c.metadata, c.text)) from contexts c
+                             where c.tenant_id = $1 and c.user_id = $2), 0)
+                  + coalesce((select sum(context_bytes(v.content, v.metadata, v.text)) from context_versions v
+                              where v.tenant_id = $1 and v.user_id = $2), 0))::bigint end as bytes
      from (select count(*) filter (where ",
     visible!(),
-    ") as contexts, count(*) filter (where not c.is_active) as deleted,
-                  coalesce(sum(pg_column_size(c.*)), 0)::bigint as bytes
+    ") as contexts, count(*) filter (where not c.is_active) as deleted
            from contexts c where c.tenant_id = $1 and ($2::uuid is null or c.user_id = $2)) c,
-          (select count(*) as versions, coalesce(sum(pg_column_size(v.*)), 0)::bigint as bytes
+          (select count(*) as versions
            from context_versions v where v.tenant_id = $1 and ($2::uuid is null or v.user_id = $2)) v,
           (select count(*) as chunks from chunks k
            where k.tenant_id = $1 and ($2::uuid is null or k.user_id = $2)) k,
@@ -84,6 +89,7 @@ impl Store {
             chunks: read("chunks")?,
             embeddings: read("embeddings")?,
             bytes: read("bytes")?,
+            bytes_max: None,
         })
     }
 

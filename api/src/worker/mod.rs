@@ -99,17 +99,22 @@ pub async fn survey(service: Service, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// How often it is counted which words are in how many chunks. Searches take into account what was not yet counted; this is
-/// about what that costs them.
+/// How often it is counted which words are in how many chunks, and how much is stored. Whoever asks takes into account what was
+/// not yet counted; this is about what that costs them.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// Counts the words of what was written until `stop` turns true.
-pub async fn count_words(service: Service, mut stop: watch::Receiver<bool>) {
+/// Counts the words and the bytes of what was written until `stop` turns true.
+pub async fn count(service: Service, mut stop: watch::Receiver<bool>) {
     loop {
-        match service.count_words().await {
-            Ok(true) if !*stop.borrow() => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, code = %error.code, "words were not counted; they will be"),
+        let (words, bytes) = (service.count_words().await, service.add_up_bytes().await);
+        let left_some = [("words", words), ("bytes", bytes)].into_iter().any(|(what, counted)| {
+            counted.unwrap_or_else(|error| {
+                tracing::warn!(%error, code = %error.code, what, "something was not counted; it will be");
+                false
+            })
+        });
+        if left_some && !*stop.borrow() {
+            continue;
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,

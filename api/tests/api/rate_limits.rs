@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use context_api::{
     cache::RedisOptions,
-    domain::{DEFAULT_TENANT, Rate, RateLimits, Scope, SearchLimits},
+    domain::{DEFAULT_TENANT, Limits, Rate, RateLimits, Scope, SearchLimits},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use reqwest::Method;
@@ -21,8 +21,9 @@ fn hourly(burst: u32) -> Rate {
 }
 
 /// Counts in this process.
-async fn limited(rate_limits: RateLimits) -> App {
-    App::start_as(Setup { rate_limits, redis: None, ..Setup::on(Database::create().await) }).await
+async fn limited(rates: RateLimits) -> App {
+    let limits = Limits { rates, ..Limits::default() };
+    App::start_as(Setup { limits, redis: None, ..Setup::on(Database::create().await) }).await
 }
 
 fn header(answer: &Answer, name: &str) -> Option<u64> {
@@ -100,8 +101,9 @@ async fn without_a_limit_and_without_a_key_nothing_is_counted() {
 #[tokio::test]
 async fn with_a_dead_redis_each_process_counts() {
     let dead = RedisOptions::new("redis://127.0.0.1:1/0");
-    let rate_limits = RateLimits { api_key: Some(hourly(2)), tenant: None };
-    let setup = Setup { redis: Some(dead), rate_limits, ..Setup::on(Database::create().await) };
+    let rates = RateLimits { api_key: Some(hourly(2)), tenant: None };
+    let limits = Limits { rates, ..Limits::default() };
+    let setup = Setup { redis: Some(dead), limits, ..Setup::on(Database::create().await) };
     let app = App::start_as(setup).await;
     for status in [200, 200, 429] {
         assert_eq!(ask(&app, &app.key).await.status, status);
@@ -111,9 +113,10 @@ async fn with_a_dead_redis_each_process_counts() {
 #[tokio::test]
 async fn a_tenant_has_so_many_searches_at_once_and_waiting_and_another_one_notices_nothing() {
     let stub = StubProvider::start(Behaviour::Work);
-    let search_limits = SearchLimits { at_once: NonZeroUsize::new(2), waiting: 3 };
+    let searches = SearchLimits { at_once: NonZeroUsize::new(2), waiting: 3 };
+    let limits = Limits { searches, ..Limits::default() };
     let setup = Setup::on(Database::create().await);
-    let app = App::start_as(Setup { providers: vec![stub.provider()], search_limits, ..setup }).await;
+    let app = App::start_as(Setup { providers: vec![stub.provider()], limits, ..setup }).await;
     app.embedded(&app.note("an otter").await.id()).await;
     let stranger = app.new_key(app.new_tenant().await, Scope::all()).await;
     // The embedding of these queries does not come for now.

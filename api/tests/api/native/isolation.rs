@@ -63,6 +63,7 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
     );
     assert!(answer(request).await.status.is_success());
     app.service.count_words().await.unwrap();
+    app.service.add_up_bytes().await.unwrap();
     app.embedded(&id).await;
     let request = app
         .request(Method::POST, "/v1/contexts")

@@ -14,5 +14,6 @@ mod races;
 mod redis;
 mod scale;
 mod spaces;
+mod stored_bytes;
 mod upkeep;
 mod workers;

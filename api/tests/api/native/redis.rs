@@ -7,7 +7,7 @@ use std::{
 
 use context_api::{
     cache::RedisOptions,
-    domain::{Rate, RateLimits},
+    domain::{Limits, Rate, RateLimits},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -61,8 +61,9 @@ async fn what_one_replica_counted_the_next_knows() {
     let redis = RedisOptions::new(url);
     // Slow enough that nothing comes back meanwhile.
     let slow = Rate { interval: Duration::from_secs(3_600), burst: 1_000.try_into().unwrap() };
-    let rate_limits = RateLimits { api_key: Some(slow), tenant: None };
-    let setup = |database| Setup { redis: Some(redis.clone()), rate_limits, ..Setup::on(database) };
+    let rates = RateLimits { api_key: Some(slow), tenant: None };
+    let limits = Limits { rates, ..Limits::default() };
+    let setup = |database| Setup { redis: Some(redis.clone()), limits, ..Setup::on(database) };
     let app = App::start_as(setup(Database::create().await)).await;
     let left = async |app: &App, key: &str| -> u32 {
         let answer = app.send_as(key, Method::GET, "/v1/usage", None).await;

@@ -5,10 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use actix_web::dev::ServerHandle;
 use context_api::{
     cache::{Cache, RedisOptions},
-    domain::{
-        AnswerLimits, ApiKey, DEFAULT_TENANT, NewApiKey, RateLimits, Scope, SearchLimits, TenantId,
-        TenantName, UserId,
-    },
+    domain::{AnswerLimits, ApiKey, DEFAULT_TENANT, Limits, NewApiKey, Scope, TenantId, TenantName, UserId},
     embedding::{self, Provider, RerankOptions, Reranker},
     http::{self, ServerOptions, State},
     service::Service,
@@ -56,21 +53,13 @@ pub struct Setup {
     pub providers: Vec<Provider>,
     pub redis: Option<RedisOptions>,
     pub reranker: Option<RerankOptions>,
-    pub rate_limits: RateLimits,
-    pub search_limits: SearchLimits,
+    pub limits: Limits,
 }
 
 impl Setup {
     /// With the tests' Redis, if there is one, and nothing to embed with.
     pub fn on(database: Database) -> Self {
-        Self {
-            database,
-            providers: Vec::new(),
-            redis: redis(),
-            reranker: None,
-            rate_limits: RateLimits::default(),
-            search_limits: SearchLimits::default(),
-        }
+        Self { database, providers: Vec::new(), redis: redis(), reranker: None, limits: Limits::default() }
     }
 }
 
@@ -118,7 +107,7 @@ impl App {
     }
 
     pub async fn start_as(setup: Setup) -> Self {
-        let Setup { database, providers, redis, reranker, rate_limits, search_limits } = setup;
+        let Setup { database, providers, redis, reranker, limits } = setup;
         let client = super::client();
         let store = database.open().await;
         let cache = Cache::new(redis.as_ref()).expect("a cache");
@@ -128,8 +117,7 @@ impl App {
         let reranker = reranker.map(|options| Reranker::new(options).expect("a reranker"));
         let service = Service::new(store, cache, providers.into_iter().map(connect))
             .with_reranker(reranker)
-            .with_rate_limits(rate_limits)
-            .with_search_limits(search_limits);
+            .with_limits(limits);
         let (stop, stopped) = watch::channel(false);
         let watcher = service.clone();
         let background = vec![

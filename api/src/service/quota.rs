@@ -1,0 +1,91 @@
+//! How much a tenant may store. A writer looks before it begins, because within its transaction nothing else may be waited for;
+//! what it then does with the answer depends on whether it turns out to store anything.
+
+use std::time::Duration;
+
+use moka::future::Cache as Local;
+
+use super::{Service, turns::each_tenant};
+use crate::{
+    domain::TenantId,
+    error::{Code, Error, Result},
+};
+
+/// For how long a look holds: so much longer a tenant may go on writing, or is refused though it has made room.
+const SEEN_TTL: Duration = Duration::from_secs(1);
+const TENANTS_SEEN_MAX: u64 = 10_000;
+
+/// How much each tenant may store, and how much it was seen to have. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Quota {
+    pub(super) bytes_max: Option<i64>,
+    seen: Local<TenantId, i64>,
+}
+
+impl Quota {
+    pub(super) fn new(bytes_max: Option<i64>) -> Self {
+        let seen = Local::builder().max_capacity(TENANTS_SEEN_MAX).time_to_live(SEEN_TTL).build();
+        Self { bytes_max, seen }
+    }
+}
+
+/// Whether a tenant may store more, as it was seen a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Room {
+    Left,
+    /// In bytes.
+    Full {
+        stored: i64,
+        max: i64,
+    },
+}
+
+impl Room {
+    /// The answer to a write that would store something, if there is no room for it.
+    pub(super) fn refusal(self) -> Option<Error> {
+        let Self::Full { stored, max } = self else { return None };
+        metrics::counter!("writes_refused_total").increment(1);
+        Some(Error::new(
+            Code::StorageQuotaExceeded,
+            format!(
+                "This tenant has {stored} bytes stored and may have {max}. Purge contexts (`DELETE` with `?purge=true`) or erase \
+                 users to make room, or ask whoever operates the service for more; what is deleted but not purged still counts."
+            ),
+        ))
+    }
+
+    /// # Errors
+    /// [`Code::StorageQuotaExceeded`].
+    pub(super) fn require(self) -> Result<()> {
+        self.refusal().map_or(Ok(()), Err)
+    }
+}
+
+impl Service {
+    /// Whether the tenant may store more. Asks the database once a second at most.
+    ///
+    /// # Errors
+    /// [`Code::DatabaseUnavailable`].
+    pub(super) async fn room(&self, tenant: TenantId) -> Result<Room> {
+        let Quota { bytes_max: Some(max), seen } = &self.quota else { return Ok(Room::Left) };
+        // On the heap: its future is large, and mostly not needed.
+        let look = Box::pin(seen.try_get_with(tenant, self.store.stored_bytes(tenant)));
+        let stored = look.await.map_err(|shared| Error::copy_of(&shared))?;
+        Ok(if stored < *max { Room::Left } else { Room::Full { stored, max: *max } })
+    }
+
+    /// Adds up how much was stored and removed since, of each tenant in turn; answers whether there may be more. May be cut off
+    /// anywhere and done by any number of processes.
+    ///
+    /// # Errors
+    /// [`Code::DatabaseUnavailable`].
+    pub async fn add_up_bytes(&self) -> Result<bool> {
+        let store = &self.store;
+        each_tenant(
+            "the bytes of a tenant were not added up",
+            move |after, tenants_max| store.tenants_with_stored_bytes_changes(after, tenants_max),
+            move |tenant| store.add_up_stored_bytes(tenant),
+        )
+        .await
+    }
+}
