@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Once,
+    looked_up::LookedUp,
     unit::{in_unit, once},
 };
 use crate::{
@@ -28,7 +29,7 @@ const TOUCH_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Keys {
     store: Store,
-    verified: Local<ApiKeyHash, Principal>,
+    verified: LookedUp<ApiKeyHash, Principal>,
     /// Keys whose use was written down lately.
     touched: Local<Uuid, ()>,
 }
@@ -44,7 +45,7 @@ impl Keys {
     pub fn new(store: Store) -> Self {
         Self {
             store,
-            verified: Local::builder().max_capacity(VERIFIED_MAX).time_to_live(VERIFIED_TTL).build(),
+            verified: LookedUp::new(VERIFIED_MAX, VERIFIED_TTL, |_| true),
             touched: Local::builder().max_capacity(VERIFIED_MAX).time_to_live(TOUCH_EVERY).build(),
         }
     }
@@ -55,12 +56,11 @@ impl Keys {
     /// [`Code::InvalidApiKey`] when it is unknown, revoked or expired; [`Code::DatabaseUnavailable`].
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Principal> {
         let hash = key.hash();
-        if let Some(principal) = self.verified.get(&hash).await {
-            return Ok(principal);
-        }
-        // On the heap: this way is rare, and its future large.
-        let find = Box::pin(self.find(hash));
-        Box::pin(self.verified.try_get_with(hash, find)).await.map_err(|shared| Error::copy_of(&shared))
+        let renew = || {
+            let keys = Self { store: self.store.patient(), ..self.clone() };
+            async move { keys.find(hash).await }
+        };
+        self.verified.get(hash, renew, || self.find(hash)).await
     }
 
     async fn find(&self, hash: ApiKeyHash) -> Result<Principal> {

@@ -19,6 +19,7 @@ mod keys;
 mod keyword;
 mod keyword_statistics;
 mod keyword_words;
+mod looked_up;
 mod operations;
 mod pack;
 mod provider;
@@ -38,11 +39,11 @@ use std::{sync::Arc, time::Duration};
 
 use self::{
     answers::{Calm, ChangeWitness},
+    looked_up::LookedUp,
     pack::Packing,
     quota::Quota,
     rerank::Reranking,
 };
-use moka::future::Cache as Local;
 use tokio::{
     sync::{Notify, OnceCell},
     time::Instant,
@@ -82,7 +83,7 @@ pub struct Service {
     providers: Arc<[Arc<Provider>]>,
     keys: Keys,
     tenants: Tenants,
-    spaces: Local<(), Arc<[Space]>>,
+    spaces: LookedUp<(), Arc<[Space]>>,
     scopes: ScopeMemory,
     /// When a space may be dropped again after that was in somebody's way.
     next_drop: Arc<tokio::sync::Mutex<Option<Instant>>>,
@@ -108,7 +109,7 @@ impl Service {
             providers: embedders.into_iter().map(|embedder| Arc::new(Provider::new(embedder))).collect(),
             keys,
             tenants,
-            spaces: Local::builder().max_capacity(1).time_to_live(SPACE_TTL).build(),
+            spaces: LookedUp::new(1, SPACE_TTL, spaces::may_be_kept),
             scopes: ScopeMemory::new(),
             next_drop: Arc::default(),
             embedded: Arc::default(),

@@ -30,18 +30,19 @@ enum Candidate {
     AllHaveOne,
 }
 
+/// Until there is one that is searched, everybody looks: the first write waits for it.
+pub(super) fn may_be_kept(spaces: &Arc<[Space]>) -> bool {
+    spaces.iter().any(|space| space.status == SpaceStatus::Active)
+}
+
 impl Service {
     /// All spaces, asked for about once a second.
     pub(super) async fn spaces(&self) -> Result<Arc<[Space]>> {
-        if let Some(spaces) = self.spaces.get(&()).await {
-            return Ok(spaces);
-        }
-        let spaces: Arc<[Space]> = self.store.list_spaces().await?.into();
-        // Until there is one that is searched, everybody looks: the first write waits for it.
-        if spaces.iter().any(|space| space.status == SpaceStatus::Active) {
-            self.spaces.insert((), spaces.clone()).await;
-        }
-        Ok(spaces)
+        let renew = || {
+            let store = self.store.patient();
+            async move { Ok(store.list_spaces().await?.into()) }
+        };
+        self.spaces.get((), renew, || async { Ok(self.store.list_spaces().await?.into()) }).await
     }
 
     /// The space that search reads.
@@ -106,7 +107,7 @@ impl Service {
             Ok(self.describe(space, &SpaceWork::default()))
         })
         .await;
-        self.spaces.invalidate(&()).await;
+        self.spaces.forget(&()).await;
         created.map(Once::answer)
     }
 
@@ -153,7 +154,7 @@ impl Service {
             Ok((space, unit.space_work(id).await?))
         })
         .await?;
-        self.spaces.invalidate(&()).await;
+        self.spaces.forget(&()).await;
         self.notice_pending();
         Ok(self.describe(space, &work))
     }
@@ -210,7 +211,7 @@ impl Service {
             Ok(self.describe(space, &unit.space_work(id).await?))
         })
         .await;
-        self.spaces.invalidate(&()).await;
+        self.spaces.forget(&()).await;
         self.notice_pending();
         activated.map(Once::answer)
     }
@@ -258,7 +259,7 @@ impl Service {
             unit.log(actor, Action::DeleteEmbeddingSpace, target(id)).await
         })
         .await?;
-        self.spaces.invalidate(&()).await;
+        self.spaces.forget(&()).await;
         Ok(())
     }
 
