@@ -19,7 +19,13 @@ use super::{
     body::{Body, RawBody},
     conditions::{Condition, KnownVersions, etag},
     freshness::{Wanted, made, tell},
-    problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
+    problem::{
+        Problem,
+        responses::{
+            BodyProblems, ConditionProblems, NoSuchContext, Problems, UserProblems, WriteOnceProblems,
+            WriteProblems,
+        },
+    },
     waiting::WaitQuery,
 };
 use crate::{
@@ -35,7 +41,9 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// Only contexts of this user.
     user_id: Option<Uuid>,
+    /// Only contexts of this kind.
     #[param(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
     /// A filter as JSON, such as `{"metadata.source": "manual"}`; see the guide.
@@ -88,7 +96,9 @@ pub(super) fn filter_of_parameter(json: &str) -> Result<Filter> {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"filter": {"metadata.source": "manual"}}))]
 pub struct Count {
+    /// Only contexts of this user.
     user_id: Option<Uuid>,
+    /// Only contexts of this kind.
     #[schema(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
     /// See the guide.
@@ -125,6 +135,7 @@ impl Count {
 /// How many there are.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Counted {
+    /// How many there are.
     count: u64,
 }
 
@@ -175,7 +186,7 @@ pub struct DeleteQuery {
         )),
         (status = 200, description = "The key existed: updated, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, UserProblems, WriteOnceProblems, ConditionProblems
     )
 )]
 #[post("/v1/contexts")]
@@ -213,7 +224,7 @@ pub async fn create_context(
             ("Cache-Status" = String, description = "Whether the answer was given before and is still true (RFC 9211).")
         )),
         (status = 304, description = "You have it.", headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems
+        Problems, NoSuchContext
     )
 )]
 #[get("/v1/contexts/{id}")]
@@ -247,12 +258,15 @@ pub async fn get_context(
 }
 
 /// List contexts, newest first
+///
+/// In pages of `limit`, narrowed by a user, a type and a filter, as they are or as they were at `as_of`.
 #[utoipa::path(
     tag = "contexts",
     operation_id = "list_contexts",
     security(("api_key" = ["read"])),
     params(ListQuery),
-    responses((status = 200, description = "A page.", body = ContextPage), Problems)
+    responses((status = 200, description = "A page.", body = ContextPage),
+        Problems, UserProblems)
 )]
 #[get("/v1/contexts")]
 pub async fn list_contexts(
@@ -266,12 +280,15 @@ pub async fn list_contexts(
 }
 
 /// Count contexts
+///
+/// Exactly, however many there are, narrowed like a list.
 #[utoipa::path(
     tag = "contexts",
     operation_id = "count_contexts",
     security(("api_key" = ["read"])),
     request_body = Count,
-    responses((status = 200, description = "Exactly how many there are.", body = Counted), Problems, BodyProblems)
+    responses((status = 200, description = "Exactly how many there are.", body = Counted),
+        Problems, BodyProblems, UserProblems)
 )]
 #[post("/v1/contexts/count")]
 pub async fn count_contexts(
@@ -300,7 +317,7 @@ pub async fn count_contexts(
     responses(
         (status = 200, description = "Replaced, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, UserProblems, WriteProblems, ConditionProblems, NoSuchContext
     )
 )]
 #[put("/v1/contexts/{id}")]
@@ -339,7 +356,7 @@ pub async fn replace_context(
     responses(
         (status = 200, description = "Changed, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, WriteProblems, ConditionProblems, NoSuchContext
     )
 )]
 #[patch("/v1/contexts/{id}")]
@@ -372,7 +389,7 @@ pub async fn patch_context(
     ),
     responses(
         (status = 204, description = "Deleted."),
-        NotFoundProblem, Problems, ConditionProblems
+        Problems, ConditionProblems, NoSuchContext
     )
 )]
 #[delete("/v1/contexts/{id}")]

@@ -13,7 +13,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
     configure,
-    problem::{self, Problem, ProblemDetails},
+    problem::{self, Problem, responses::NoSuchErrorCode},
     schemas,
 };
 use crate::error::{Code, Error};
@@ -80,6 +80,8 @@ pub(super) fn explorer() -> SwaggerUi {
 }
 
 /// This document
+///
+/// Made from the code that serves it.
 #[utoipa::path(tag = "meta", operation_id = "get_openapi", security(()), responses(
     (status = 200, description = "OpenAPI 3.1.", body = Object)
 ))]
@@ -89,11 +91,13 @@ pub async fn get_openapi(document: web::Data<Value>) -> HttpResponse {
 }
 
 /// What an error code means
+///
+/// As plain text. The `type` of a problem leads here.
 #[utoipa::path(tag = "meta", operation_id = "get_error_code", security(()),
     params(("code" = String, Path, description = "The `code` of an error.")),
     responses(
         (status = 200, description = "Its status and meaning, and what to do.", body = String, content_type = "text/plain"),
-        (status = 404, description = "No such code.", body = ProblemDetails, content_type = "application/problem+json")
+        NoSuchErrorCode
     )
 )]
 #[get("/errors/{code}")]

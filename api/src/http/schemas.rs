@@ -1,11 +1,13 @@
 //! What the derives cannot say of requests: patterns that are shared, rules between fields, JSON in JSON. Completes the
 //! OpenAPI document, so that what a schema takes is what the service takes.
 
+mod examples;
 mod filter;
 
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
+use super::problem::responses;
 use crate::error::Code;
 
 /// Text that PostgreSQL can keep.
@@ -28,8 +30,13 @@ pub(super) fn complete(document: &mut Value) {
     if let Some(paths) = document["paths"].as_object_mut() {
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
             complete_parameters(operation);
+            // What the standard takes for granted is not what every reader does.
+            if let Some(body) = operation.get_mut("requestBody").and_then(Value::as_object_mut) {
+                body.entry("required").or_insert(false.into());
+            }
         }
     }
+    responses::add_to(&mut document["components"]);
     let schemas = &mut document["components"]["schemas"];
     for (name, addition) in additions().into_iter().chain(pack_additions()) {
         merge(&mut schemas[name], addition);
@@ -38,6 +45,7 @@ pub(super) fn complete(document: &mut Value) {
     filter::add_to(schemas);
     schemas["Pack"] = pack_of(&schemas["Search"], &schemas["Pack"]);
     schemas["ContextPatch"] = patch_of(&schemas["ContextInput"]);
+    say_what_may_be_null(schemas);
     for content in document["paths"]["/v1/contexts/{id}"]["patch"]["requestBody"]["content"]
         .as_object_mut()
         .into_iter()
@@ -45,6 +53,7 @@ pub(super) fn complete(document: &mut Value) {
     {
         content["schema"] = reference("ContextPatch");
     }
+    examples::add_to(&mut document["paths"]);
 }
 
 fn optional_filter() -> Value {
@@ -60,6 +69,22 @@ fn spell_out_names(value: &mut Value) {
         Value::String(text) if text == NAME_IN_SHORT => NAME.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(spell_out_names),
         Value::Object(members) => members.values_mut().for_each(spell_out_names),
+        _ => {}
+    }
+}
+
+/// Of what may be null the derives describe only what it is otherwise, where many readers do not look.
+fn say_what_may_be_null(value: &mut Value) {
+    if let Some([null, reference]) =
+        value.get_mut("oneOf").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
+        && *null == json!({"type": "null"})
+        && let Some(description) = reference.as_object_mut().and_then(|choice| choice.remove("description"))
+    {
+        value["description"] = description;
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(say_what_may_be_null),
+        Value::Object(members) => members.values_mut().for_each(say_what_may_be_null),
         _ => {}
     }
 }

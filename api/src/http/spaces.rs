@@ -9,7 +9,13 @@ use super::{
     answers::{answer, send},
     authentication::{Caller, Operator},
     body::{Body, Nothing, OptionalBody},
-    problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
+    problem::{
+        Problem,
+        responses::{
+            BodyProblems, IdempotencyProblems, NoSuchSpace, OperatorProblems, Problems,
+            SpaceActivationProblems, SpaceComparisonProblems, SpaceCreationProblems, SpaceProblems,
+        },
+    },
 };
 use crate::domain::{
     BackfillChange, Comparison, ComparisonRequest, EmbeddingSpace, Pace, SpaceFailure, SpaceId,
@@ -35,6 +41,7 @@ pub struct CreateEmbeddingSpace {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"is_paused": true}))]
 pub struct ChangeEmbeddingSpace {
+    /// Whether only what is written from now on is embedded, until this is changed.
     is_paused: Option<bool>,
     /// Contexts a second at most, all workers together; null for as fast as they can.
     #[serde(default, deserialize_with = "present")]
@@ -79,12 +86,14 @@ pub struct CompareEmbeddingSpace {
 /// All embedding spaces, the oldest first.
 #[derive(Serialize, ToSchema)]
 pub struct EmbeddingSpaceList {
+    /// The spaces.
     data: Vec<EmbeddingSpace>,
 }
 
 /// Contexts that a model cannot do anything with, at most 100.
 #[derive(Serialize, ToSchema)]
 pub struct SpaceFailureList {
+    /// The contexts, with the reasons.
     data: Vec<SpaceFailure>,
 }
 
@@ -100,7 +109,7 @@ pub struct SpaceFailureList {
     request_body(content = Option<CreateEmbeddingSpace>),
     responses(
         (status = 201, description = "Made; it is being filled.", body = EmbeddingSpace),
-        Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, SpaceCreationProblems
     )
 )]
 #[post("/v1/embedding-spaces")]
@@ -123,7 +132,8 @@ pub async fn create_embedding_space(
     tag = "embedding-spaces",
     operation_id = "list_embedding_spaces",
     security(("api_key" = ["admin"])),
-    responses((status = 200, description = "All of them, the oldest first.", body = EmbeddingSpaceList), Problems)
+    responses((status = 200, description = "All of them, the oldest first.", body = EmbeddingSpaceList),
+        Problems, OperatorProblems)
 )]
 #[get("/v1/embedding-spaces")]
 pub async fn list_embedding_spaces(
@@ -143,7 +153,7 @@ pub async fn list_embedding_spaces(
     params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
     responses(
         (status = 200, description = "The space, and how far it is.", body = EmbeddingSpace),
-        NotFoundProblem, Problems
+        Problems, OperatorProblems, NoSuchSpace
     )
 )]
 #[get("/v1/embedding-spaces/{id}")]
@@ -166,7 +176,7 @@ pub async fn get_embedding_space(
     request_body = ChangeEmbeddingSpace,
     responses(
         (status = 200, description = "As it is now.", body = EmbeddingSpace),
-        NotFoundProblem, Problems, BodyProblems
+        Problems, BodyProblems, OperatorProblems, NoSuchSpace
     )
 )]
 #[patch("/v1/embedding-spaces/{id}")]
@@ -190,8 +200,7 @@ pub async fn change_embedding_space(
     params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
     responses(
         (status = 204, description = "Deleted."),
-        (status = 409, description = "Search reads it.", body = super::problem::ProblemDetails, content_type = "application/problem+json"),
-        NotFoundProblem, Problems
+        Problems, OperatorProblems, SpaceProblems, NoSuchSpace
     )
 )]
 #[delete("/v1/embedding-spaces/{id}")]
@@ -215,7 +224,7 @@ pub async fn delete_embedding_space(
     params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
     responses(
         (status = 200, description = "At most 100 of them.", body = SpaceFailureList),
-        NotFoundProblem, Problems
+        Problems, OperatorProblems, NoSuchSpace
     )
 )]
 #[get("/v1/embedding-spaces/{id}/failures")]
@@ -241,7 +250,7 @@ pub async fn list_embedding_space_failures(
     ),
     responses(
         (status = 200, description = "It is being looked at.", body = EmbeddingSpace),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, NoSuchSpace
     )
 )]
 #[post("/v1/embedding-spaces/{id}/retry")]
@@ -268,8 +277,7 @@ pub async fn retry_embedding_space(
     request_body(content = Option<CompareEmbeddingSpace>),
     responses(
         (status = 200, description = "Both answers to each query.", body = Comparison),
-        (status = 409, description = "It is the active one.", body = super::problem::ProblemDetails, content_type = "application/problem+json"),
-        NotFoundProblem, Problems, BodyProblems
+        Problems, BodyProblems, OperatorProblems, SpaceComparisonProblems, NoSuchSpace
     )
 )]
 #[post("/v1/embedding-spaces/{id}/compare")]
@@ -299,7 +307,7 @@ pub async fn compare_embedding_space(
     request_body(content = Option<ActivateEmbeddingSpace>),
     responses(
         (status = 200, description = "Search reads it.", body = EmbeddingSpace),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, SpaceActivationProblems, NoSuchSpace
     )
 )]
 #[post("/v1/embedding-spaces/{id}/activate")]

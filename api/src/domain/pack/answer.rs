@@ -8,8 +8,10 @@ use crate::domain::{ContextId, Degraded, Explanation, Plan, SearchTimings, Space
 /// A stretch of the text, in characters (Unicode code points), the end excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CharRange {
+    /// The first character.
     #[schema(minimum = 0)]
     pub start: usize,
+    /// The character after the last one.
     #[schema(minimum = 0)]
     pub end: usize,
 }
@@ -20,12 +22,16 @@ pub struct Citation {
     /// As it stands in the text, from 1.
     #[schema(minimum = 1)]
     pub number: usize,
+    /// The context that it is from.
     #[schema(value_type = Uuid)]
     pub context_id: ContextId,
+    /// Its own name, if it has one.
     #[schema(required, max_length = 255)]
     pub key: Option<String>,
+    /// Its kind.
     #[schema(max_length = 50)]
     pub context_type: String,
+    /// The version that was read.
     #[schema(minimum = 1)]
     pub version: i64,
     /// The chunk that matched best.
@@ -63,16 +69,22 @@ pub enum DropReason {
 /// A hit that is not in the text.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Dropped {
+    /// The context that was left out.
     #[schema(value_type = Uuid)]
     pub context_id: ContextId,
+    /// Its own name, if it has one.
     #[schema(required, max_length = 255)]
     pub key: Option<String>,
+    /// Its kind.
     #[schema(max_length = 50)]
     pub context_type: String,
+    /// The version that was read.
     #[schema(minimum = 1)]
     pub version: i64,
+    /// Which chunk of it was found, from 0.
     #[schema(minimum = 0)]
     pub chunk_no: i32,
+    /// Its score in the search.
     pub score: f64,
     pub reason: DropReason,
     /// The number of the citation that says the same; null for other reasons.
@@ -94,11 +106,15 @@ pub struct PackResponse {
     pub dropped: Vec<Dropped>,
     /// As in a search, like all that follows.
     pub degraded: Vec<Degraded>,
+    /// How the semantic leg was run; null when it was not.
     #[schema(required)]
     pub plan: Option<Plan>,
+    /// Chunks within the filter that the semantic leg chose from; null when it was not run.
     #[schema(required)]
     pub candidates: Option<i64>,
+    /// False when a cap, or a low effort, cut the search short, so that hits may be missing.
     pub complete: bool,
+    /// The embedding space that answered; null when none did.
     #[schema(required)]
     pub space: Option<SpaceInfo>,
     /// The search and the packing together.
