@@ -34,7 +34,6 @@ use crate::{
 /// A key to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "the website", "scopes": ["read", "write"]}))]
 pub struct CreateApiKey {
     /// What it is for.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]

@@ -31,10 +31,6 @@ use crate::{
 /// Many writes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"operations": [
-    {"op": "upsert", "context": {"user_id": "0190d5a0-0000-7000-8000-000000000001", "context_type": "note", "key": "a", "content": {"text": "first"}}},
-    {"op": "delete", "id": "0190d5a0-0000-7000-8000-000000000002"}
-]}))]
 pub struct Batch {
     /// All or none of them. Otherwise each that can be done is done.
     #[serde(default)]
@@ -128,6 +124,7 @@ pub struct BatchAnswer {
 #[derive(Serialize, ToSchema)]
 pub struct BatchItemAnswer {
     /// Its place among the operations, from 0.
+    #[schema(value_type = u32)]
     index: usize,
     /// What it would have been answered alone: 201 created, 200 changed or left alone, 204 deleted, or an error's.
     #[schema(minimum = 200, maximum = 599)]

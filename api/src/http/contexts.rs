@@ -6,10 +6,10 @@ use actix_web::{
     patch, post, put,
     web::{self, Query},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
@@ -89,54 +89,6 @@ pub(super) fn filter_of_parameter(json: &str) -> Result<Filter> {
     let raw: &RawValue = serde_json::from_str(json)
         .map_err(|error| Error::parameter("filter", format!("is not JSON: {error}")))?;
     Filter::parse(raw).map_err(|error| error.at("/filter"))
-}
-
-/// What to count.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"filter": {"metadata.source": "manual"}}))]
-pub struct Count {
-    /// Only contexts of this user.
-    user_id: Option<Uuid>,
-    /// Only contexts of this kind.
-    #[schema(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
-    context_type: Option<String>,
-    /// See the guide.
-    #[schema(value_type = Option<Object>)]
-    filter: Option<Box<RawValue>>,
-    /// As it was then, as far back as history is kept.
-    #[schema(format = DateTime)]
-    as_of: Option<String>,
-    /// Only what holds then, by `valid_from` and `valid_to`.
-    #[schema(format = DateTime)]
-    valid_at: Option<String>,
-}
-
-impl Count {
-    fn check(self, access: Access) -> Result<Selection> {
-        let filter = self.filter.filter(|raw| raw.get() != "null");
-        let time = |field, text: Option<String>| {
-            text.map(|text| {
-                time_parameter(field, &text)
-                    .map_err(|error| Error::invalid(field, error.violations[0].detail.clone()))
-            })
-            .transpose()
-        };
-        Ok(Selection {
-            user_id: access.confine(self.user_id.map(UserId))?,
-            context_type: self.context_type.map(ContextType::new).transpose()?,
-            filter: filter.map(|raw| Filter::parse(&raw).map_err(|error| error.at("/filter"))).transpose()?,
-            as_of: time("/as_of", self.as_of)?,
-            valid_at: time("/valid_at", self.valid_at)?,
-        })
-    }
-}
-
-/// How many there are.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Counted {
-    /// How many there are.
-    count: u64,
 }
 
 page! {
@@ -279,28 +231,6 @@ pub async fn list_contexts(
     Ok(HttpResponse::Ok().json(ContextPage::from(page)))
 }
 
-/// Count contexts
-///
-/// Exactly, however many there are, narrowed like a list.
-#[utoipa::path(
-    tag = "contexts",
-    operation_id = "count_contexts",
-    security(("api_key" = ["read"])),
-    request_body = Count,
-    responses((status = 200, description = "Exactly how many there are.", body = Counted),
-        Problems, BodyProblems, UserProblems)
-)]
-#[post("/v1/contexts/count")]
-pub async fn count_contexts(
-    caller: Caller<Read>,
-    state: web::Data<State>,
-    body: Body<Count>,
-) -> Result<HttpResponse, Problem> {
-    let selection = body.value.check(caller.access())?;
-    let count = state.service.count_contexts(caller.access(), &selection).await?;
-    Ok(HttpResponse::Ok().json(Counted { count }))
-}
-
 /// Replace a context
 ///
 /// What the body leaves out is gone; the user stays.
@@ -350,8 +280,7 @@ pub async fn replace_context(
     ),
     request_body(
         content((Object = "application/merge-patch+json"), (Object = "application/json")),
-        description = "Fields to change.",
-        example = json!({"metadata": {"reviewed": true, "draft": null}})
+        description = "Fields to change."
     ),
     responses(
         (status = 200, description = "Changed, or left alone when nothing differs.", body = Context,

@@ -45,7 +45,6 @@ page! {
 /// What to restore.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"version": 1}))]
 pub struct Restore {
     /// The version to go back to. Left out: a deleted context comes back as it was.
     #[serde(default, deserialize_with = "optional_whole")]

@@ -9,6 +9,7 @@ mod batch;
 mod body;
 mod conditions;
 mod contexts;
+mod count;
 mod freshness;
 mod health;
 mod history;
@@ -131,7 +132,7 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
     config
         .service(contexts::create_context)
         .service(contexts::list_contexts)
-        .service(contexts::count_contexts)
+        .service(count::count_contexts)
         .service(transfer::import_contexts)
         .service(transfer::export_contexts)
         .service(batch::write_batch)

@@ -22,7 +22,9 @@ use crate::error::{Code, Error};
 #[openapi(
     info(
         title = "Context API",
-        description = "Stores and finds the context that AI applications feed to their models.",
+        description = "Stores and finds the context that AI applications feed to their models.\n\n\
+            Send an API key as a bearer token. An error is problem details (RFC 9457) with a stable `code`, which \
+            `/errors/{code}` explains. A list comes in pages: pass `next_cursor` as `cursor` until `has_more` is false.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/", description = "The server that this document was fetched from.")),

@@ -63,6 +63,7 @@ pub struct ProblemDetails {
     errors: Vec<FieldProblem>,
     /// Tells operators which request it was; also in the header `X-Request-ID`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<String>,
 }
 

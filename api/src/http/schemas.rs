@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
 use super::problem::responses;
-use crate::error::Code;
+use crate::{domain::limits::CONTENT_BYTES_MAX, error::Code};
 
 /// Text that PostgreSQL can keep.
 const TEXT: &str = r"^[^\u0000]*$";
@@ -75,7 +75,7 @@ fn spell_out_names(value: &mut Value) {
 
 /// Of what may be null the derives describe only what it is otherwise, where many readers do not look.
 fn say_what_may_be_null(value: &mut Value) {
-    if let Some([null, reference]) =
+    if let Some([reference, null]) =
         value.get_mut("oneOf").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
         && *null == json!({"type": "null"})
         && let Some(description) = reference.as_object_mut().and_then(|choice| choice.remove("description"))
@@ -116,6 +116,8 @@ fn complete_parameters(operation: &mut Value) {
             "If-Match" | "If-None-Match" => {
                 json!({"type": "string", "anyOf": [{"enum": ["*"]}, {"pattern": ENTITY_TAGS}]})
             }
+            // A header is left out; it is never null.
+            "Cache-Control" => json!({"type": "string"}),
             "cursor" => json!({"minLength": 22, "maxLength": 22, "pattern": CURSOR}),
             "as_of" | "valid_at" => json!({"pattern": TIME}),
             "code" => json!({"enum": Code::iter().map(Code::as_str).collect::<Vec<_>>()}),
@@ -164,14 +166,14 @@ fn additions() -> [(&'static str, Value); 9] {
             json!({
                 "properties": {
                     "query": {"pattern": NAME},
-                    "vector": numbers(),
+                    "vector": numbers(), "min_score": {"minimum": f64::MIN, "maximum": f64::MAX},
                     "context_types": {"items": {"minLength": 1, "maxLength": 50, "pattern": NAME}},
                     "filter": optional_filter(), "as_of": time(), "valid_at": time(),
                 },
                 "anyOf": [
                     {"required": ["query"], "properties": {"query": {"type": "string"}, "vector": {"type": "null"}}},
                     {"required": ["vector", "mode"], "properties": {
-                        "vector": {"type": "array"}, "query": {"type": "null"}, "mode": {"enum": ["semantic"]},
+                        "vector": {"type": "array", "items": {}}, "query": {"type": "null"}, "mode": {"enum": ["semantic"]},
                         "rerank": {"enum": [false]},
                     }},
                 ],
@@ -251,7 +253,7 @@ fn json_schema() -> Value {
             {"type": ["null", "boolean"]},
             {"type": "number", "minimum": f64::MIN, "maximum": f64::MAX},
             {"type": "string", "pattern": TEXT},
-            {"type": "array", "items": reference("Json")},
+            {"type": "array", "maxItems": CONTENT_BYTES_MAX, "items": reference("Json")},
             {"type": "object", "propertyNames": {"pattern": TEXT}, "additionalProperties": reference("Json")},
         ],
     })
@@ -270,7 +272,7 @@ fn pack_of(search: &Value, own: &Value) -> Value {
 fn patch_of(input: &Value) -> Value {
     let mut patch = input.clone();
     if let Some(patch) = patch.as_object_mut() {
-        patch.retain(|name, _| !["required", "example"].contains(&name.as_str()));
+        patch.shift_remove("required");
     }
     patch["description"] = "Fields of a context to change; null removes one.".into();
     if let Some(properties) = patch["properties"].as_object_mut() {
@@ -278,7 +280,7 @@ fn patch_of(input: &Value) -> Value {
     }
     // Nothing but null is not one of these.
     let something = json!(["boolean", "number", "string", "array", "object"]);
-    merge(&mut patch["properties"]["content"], json!({"type": something}));
+    merge(&mut patch["properties"]["content"], json!({"type": something, "items": {}}));
     patch
 }
 

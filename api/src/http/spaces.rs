@@ -25,7 +25,6 @@ use crate::domain::{
 /// How a new space is to be filled.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"contexts_per_second": 50}))]
 pub struct CreateEmbeddingSpace {
     /// Contexts a second at most, all workers together; null or left out for as fast as they can.
     #[serde(default, deserialize_with = "optional_whole")]
@@ -39,7 +38,6 @@ pub struct CreateEmbeddingSpace {
 /// What is to be changed; what is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"is_paused": true}))]
 pub struct ChangeEmbeddingSpace {
     /// Whether only what is written from now on is embedded, until this is changed.
     is_paused: Option<bool>,
@@ -61,7 +59,6 @@ fn pace(contexts_per_second: Option<i32>) -> Pace {
 /// How to activate.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"force": false}))]
 pub struct ActivateEmbeddingSpace {
     /// Also when the space lacks something or its provider is away.
     #[serde(default)]
@@ -71,7 +68,6 @@ pub struct ActivateEmbeddingSpace {
 /// What to compare by.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"queries": ["play chess against the computer"], "limit": 10}))]
 pub struct CompareEmbeddingSpace {
     /// Left out or empty: the beginnings of the 20 newest contexts.
     #[serde(default)]
@@ -150,7 +146,7 @@ pub async fn list_embedding_spaces(
     tag = "embedding-spaces",
     operation_id = "get_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     responses(
         (status = 200, description = "The space, and how far it is.", body = EmbeddingSpace),
         Problems, OperatorProblems, NoSuchSpace
@@ -172,7 +168,7 @@ pub async fn get_embedding_space(
     tag = "embedding-spaces",
     operation_id = "change_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     request_body = ChangeEmbeddingSpace,
     responses(
         (status = 200, description = "As it is now.", body = EmbeddingSpace),
@@ -197,7 +193,7 @@ pub async fn change_embedding_space(
     tag = "embedding-spaces",
     operation_id = "delete_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     responses(
         (status = 204, description = "Deleted."),
         Problems, OperatorProblems, SpaceProblems, NoSuchSpace
@@ -221,7 +217,7 @@ pub async fn delete_embedding_space(
     tag = "embedding-spaces",
     operation_id = "list_embedding_space_failures",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     responses(
         (status = 200, description = "At most 100 of them.", body = SpaceFailureList),
         Problems, OperatorProblems, NoSuchSpace
@@ -245,7 +241,7 @@ pub async fn list_embedding_space_failures(
     operation_id = "retry_embedding_space",
     security(("api_key" = ["admin"])),
     params(
-        ("id" = i32, Path, description = "The space's id.", minimum = 1),
+        ("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647),
         ("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same.")
     ),
     responses(
@@ -273,7 +269,7 @@ pub async fn retry_embedding_space(
     tag = "embedding-spaces",
     operation_id = "compare_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The id of the other space.", minimum = 1)),
+    params(("id" = i32, Path, description = "The id of the other space.", minimum = 1, maximum = 2_147_483_647)),
     request_body(content = Option<CompareEmbeddingSpace>),
     responses(
         (status = 200, description = "Both answers to each query.", body = Comparison),
@@ -301,7 +297,7 @@ pub async fn compare_embedding_space(
     operation_id = "activate_embedding_space",
     security(("api_key" = ["admin"])),
     params(
-        ("id" = i32, Path, description = "The space's id.", minimum = 1),
+        ("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647),
         ("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same.")
     ),
     request_body(content = Option<ActivateEmbeddingSpace>),

@@ -28,7 +28,6 @@ use crate::{
 /// A tenant to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "acme"}))]
 pub struct CreateTenant {
     /// Unique.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]

@@ -36,7 +36,6 @@ pub async fn get_usage(caller: Caller<Read>, state: web::Data<State>) -> Result<
 /// Which failed embeddings to try again; all of them when it is empty.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"filter": {"metadata.source": "manual"}}))]
 pub struct RetryEmbeddings {
     /// Only contexts of this user.
     user_id: Option<Uuid>,

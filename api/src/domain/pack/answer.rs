@@ -9,10 +9,10 @@ use crate::domain::{ContextId, Degraded, Explanation, Plan, SearchTimings, Space
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CharRange {
     /// The first character.
-    #[schema(minimum = 0)]
+    #[schema(value_type = u32, minimum = 0)]
     pub start: usize,
     /// The character after the last one.
-    #[schema(minimum = 0)]
+    #[schema(value_type = u32, minimum = 0)]
     pub end: usize,
 }
 
@@ -20,7 +20,7 @@ pub struct CharRange {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Citation {
     /// As it stands in the text, from 1.
-    #[schema(minimum = 1)]
+    #[schema(value_type = u32, minimum = 1)]
     pub number: usize,
     /// The context that it is from.
     #[schema(value_type = Uuid)]
@@ -40,7 +40,7 @@ pub struct Citation {
     /// As in the search.
     pub score: f64,
     /// Tokens of the piece with its frame.
-    #[schema(minimum = 0)]
+    #[schema(value_type = u32, minimum = 0)]
     pub tokens: usize,
     /// Where the context's own words stand in the text, as they are written there, with the `…` of a text that goes on.
     pub range: CharRange,
@@ -88,7 +88,7 @@ pub struct Dropped {
     pub score: f64,
     pub reason: DropReason,
     /// The number of the citation that says the same; null for other reasons.
-    #[schema(required, minimum = 1)]
+    #[schema(value_type = Option<u32>, required, minimum = 1)]
     pub duplicate_of: Option<usize>,
 }
 
@@ -98,7 +98,7 @@ pub struct PackResponse {
     /// What to give to the model. Empty when nothing was found or nothing fits.
     pub text: String,
     /// Of the whole text; never more than the budget.
-    #[schema(minimum = 0)]
+    #[schema(value_type = u32, minimum = 0)]
     pub tokens: usize,
     /// Its pieces, in order.
     pub citations: Vec<Citation>,

@@ -136,7 +136,7 @@ impl HitContext {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct FoundByLeg {
     /// From 1.
-    #[schema(minimum = 1)]
+    #[schema(value_type = u32, minimum = 1)]
     pub rank: usize,
     /// Semantic: the cosine. Keyword: as BM25.
     pub score: f64,

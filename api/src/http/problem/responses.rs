@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
+use strum::{EnumIter, EnumMessage, IntoEnumIterator, IntoStaticStr};
 use utoipa::{
     IntoResponses,
     openapi::{Ref, RefOr, Response},
@@ -13,171 +13,146 @@ use utoipa::{
 use super::{PROBLEM_JSON, ProblemDetails, status};
 use crate::error::{Code, Error};
 
-/// A response of `components/responses`, by its name there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
+/// A response of `components/responses`, by its name there, and with these words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, EnumMessage, IntoStaticStr)]
 enum Refusal {
+    /// A parameter is malformed.
     BadParameter,
+    /// The body or a parameter is malformed.
     BadRequest,
+    /// The body broke off, or a parameter is malformed.
     BadLines,
+    /// The API key is missing or not valid.
     Unauthorized,
+    /// The API key lacks the scope.
     MissingScope,
+    /// The API key lacks the scope, or is bound to another user.
     UserNotAllowed,
+    /// The API key lacks the scope, or is not one of the tenant `default`, whose admins are the operators.
     NotOperator,
+    /// There is no such context that this key can reach.
     ContextNotFound,
+    /// There is no such context that this key can reach, or it has no such version.
     VersionNotFound,
+    /// There is no such operation that this key can reach.
     OperationNotFound,
+    /// The tenant has no such API key.
     ApiKeyNotFound,
+    /// There is no such embedding space.
     EmbeddingSpaceNotFound,
+    /// There is no such code.
     ErrorCodeNotFound,
+    /// Another context of the user has the key.
     KeyConflict,
+    /// Another context of the user has the key, or the same request is under way.
     KeyConflictOrInFlight,
+    /// The same request is under way.
     RequestInFlight,
+    /// There is a tenant of this name, or the same request is under way.
     TenantExists,
+    /// It was cancelled, or the same import was sent again.
     ImportConflict,
+    /// The operation is in a state in which this cannot be done, or the same request is under way.
     OperationConflict,
+    /// The embedding space is in a state in which this cannot be done.
     EmbeddingSpaceConflict,
+    /// There is no other model to make a space for, or the same request is under way.
     EmbeddingSpaceConflictOrInFlight,
+    /// The embedding space lacks something, or the same request is under way.
     EmbeddingSpaceIncomplete,
+    /// The context is not in the version that the request is meant for.
     PreconditionFailed,
+    /// The body is too large.
     BodyTooLarge,
+    /// The body, or the text in it, is too large.
     ContextTooLarge,
+    /// The body is not declared as what the operation takes.
     UnsupportedMediaType,
+    /// The vector has no direction or is not of the active embedding space.
     InvalidVector,
+    /// The embedding is not of the active space, or the idempotency key belongs to another request.
     InvalidVectorOrReused,
+    /// The idempotency key belongs to another request.
     IdempotencyKeyReused,
+    /// The key or its tenant has sent more requests than it may.
     RateLimited,
+    /// The key or its tenant has sent more requests than it may, or has too many searches under way.
     TooManySearches,
+    /// A defect of the service.
     Internal,
+    /// The database is away or too slow, or there is too much to do.
     Unavailable,
+    /// The database is away or too slow, there is too much to do, or there is no embedding space yet.
     NoEmbeddingSpace,
+    /// The database or the embedding provider is away or too slow, or there is too much to do.
     EmbeddingProviderUnavailable,
 }
 
-/// What any request may meet at the database.
-const UNAVAILABLE: [Code; 4] =
-    [Code::DatabaseUnavailable, Code::DatabaseBusy, Code::Overloaded, Code::DeadlineExceeded];
-
 impl Refusal {
-    /// When it is given, and with which codes; all of them have one status.
-    fn describe(self) -> (&'static str, Vec<Code>) {
+    /// All of them have one status.
+    fn codes(self) -> &'static [Code] {
         use Code as C;
         match self {
-            Self::BadParameter => ("A parameter is malformed.", vec![C::InvalidParameter]),
-            Self::BadRequest => (
-                "The body or a parameter is malformed.",
-                vec![C::InvalidRequest, C::InvalidJson, C::InvalidParameter],
-            ),
-            Self::BadLines => (
-                "The body broke off, or a parameter is malformed.",
-                vec![C::InvalidJson, C::InvalidParameter],
-            ),
-            Self::Unauthorized => {
-                ("The API key is missing or not valid.", vec![C::MissingApiKey, C::InvalidApiKey])
+            Self::BadParameter => &[C::InvalidParameter],
+            Self::BadRequest => &[C::InvalidRequest, C::InvalidJson, C::InvalidParameter],
+            Self::BadLines => &[C::InvalidJson, C::InvalidParameter],
+            Self::Unauthorized => &[C::MissingApiKey, C::InvalidApiKey],
+            Self::MissingScope => &[C::MissingScope],
+            Self::UserNotAllowed => &[C::MissingScope, C::UserNotAllowed],
+            Self::NotOperator => &[C::MissingScope, C::NotOperator],
+            Self::ContextNotFound => &[C::ContextNotFound],
+            Self::VersionNotFound => &[C::ContextNotFound, C::VersionNotFound],
+            Self::OperationNotFound => &[C::OperationNotFound],
+            Self::ApiKeyNotFound => &[C::ApiKeyNotFound],
+            Self::EmbeddingSpaceNotFound => &[C::EmbeddingSpaceNotFound],
+            Self::ErrorCodeNotFound => &[C::RouteNotFound],
+            Self::KeyConflict => &[C::KeyConflict],
+            Self::KeyConflictOrInFlight => &[C::KeyConflict, C::IdempotencyKeyInFlight],
+            Self::RequestInFlight => &[C::IdempotencyKeyInFlight],
+            Self::TenantExists => &[C::TenantExists, C::IdempotencyKeyInFlight],
+            Self::ImportConflict => &[C::OperationConflict],
+            Self::OperationConflict => &[C::OperationConflict, C::IdempotencyKeyInFlight],
+            Self::EmbeddingSpaceConflict => &[C::EmbeddingSpaceConflict],
+            Self::EmbeddingSpaceConflictOrInFlight => &[C::EmbeddingSpaceConflict, C::IdempotencyKeyInFlight],
+            Self::EmbeddingSpaceIncomplete => {
+                &[C::EmbeddingSpaceIncomplete, C::EmbeddingSpaceConflict, C::IdempotencyKeyInFlight]
             }
-            Self::MissingScope => ("The API key lacks the scope.", vec![C::MissingScope]),
-            Self::UserNotAllowed => (
-                "The API key lacks the scope, or is bound to another user.",
-                vec![C::MissingScope, C::UserNotAllowed],
-            ),
-            Self::NotOperator => (
-                "The API key lacks the scope, or is not one of the tenant `default`, whose admins are the operators.",
-                vec![C::MissingScope, C::NotOperator],
-            ),
-            Self::ContextNotFound => {
-                ("There is no such context that this key can reach.", vec![C::ContextNotFound])
-            }
-            Self::VersionNotFound => (
-                "There is no such context that this key can reach, or it has no such version.",
-                vec![C::ContextNotFound, C::VersionNotFound],
-            ),
-            Self::OperationNotFound => {
-                ("There is no such operation that this key can reach.", vec![C::OperationNotFound])
-            }
-            Self::ApiKeyNotFound => ("The tenant has no such API key.", vec![C::ApiKeyNotFound]),
-            Self::EmbeddingSpaceNotFound => {
-                ("There is no such embedding space.", vec![C::EmbeddingSpaceNotFound])
-            }
-            Self::ErrorCodeNotFound => ("There is no such code.", vec![C::RouteNotFound]),
-            Self::KeyConflict => ("Another context of the user has the key.", vec![C::KeyConflict]),
-            Self::KeyConflictOrInFlight => (
-                "Another context of the user has the key, or the same request is under way.",
-                vec![C::KeyConflict, C::IdempotencyKeyInFlight],
-            ),
-            Self::RequestInFlight => ("The same request is under way.", vec![C::IdempotencyKeyInFlight]),
-            Self::TenantExists => (
-                "There is a tenant of this name, or the same request is under way.",
-                vec![C::TenantExists, C::IdempotencyKeyInFlight],
-            ),
-            Self::ImportConflict => {
-                ("It was cancelled, or the same import was sent again.", vec![C::OperationConflict])
-            }
-            Self::OperationConflict => (
-                "The operation is in a state in which this cannot be done, or the same request is under way.",
-                vec![C::OperationConflict, C::IdempotencyKeyInFlight],
-            ),
-            Self::EmbeddingSpaceConflict => (
-                "The embedding space is in a state in which this cannot be done.",
-                vec![C::EmbeddingSpaceConflict],
-            ),
-            Self::EmbeddingSpaceConflictOrInFlight => (
-                "There is no other model to make a space for, or the same request is under way.",
-                vec![C::EmbeddingSpaceConflict, C::IdempotencyKeyInFlight],
-            ),
-            Self::EmbeddingSpaceIncomplete => (
-                "The embedding space lacks something, or the same request is under way.",
-                vec![C::EmbeddingSpaceIncomplete, C::EmbeddingSpaceConflict, C::IdempotencyKeyInFlight],
-            ),
-            Self::PreconditionFailed => (
-                "The context is not in the version that the request is meant for.",
-                vec![C::PreconditionFailed],
-            ),
-            Self::BodyTooLarge => ("The body is too large.", vec![C::BodyTooLarge]),
-            Self::ContextTooLarge => {
-                ("The body, or the text in it, is too large.", vec![C::BodyTooLarge, C::TextTooLong])
-            }
-            Self::UnsupportedMediaType => {
-                ("The body is not declared as what the operation takes.", vec![C::UnsupportedMediaType])
-            }
-            Self::InvalidVector => (
-                "The vector has no direction or is not of the active embedding space.",
-                vec![C::InvalidVector],
-            ),
-            Self::InvalidVectorOrReused => (
-                "The embedding is not of the active space, or the idempotency key belongs to another request.",
-                vec![C::InvalidVector, C::IdempotencyKeyReused],
-            ),
-            Self::IdempotencyKeyReused => {
-                ("The idempotency key belongs to another request.", vec![C::IdempotencyKeyReused])
-            }
-            Self::RateLimited => {
-                ("The key or its tenant has sent more requests than it may.", vec![C::RateLimited])
-            }
-            Self::TooManySearches => (
-                "The key or its tenant has sent more requests than it may, or has too many searches under way.",
-                vec![C::RateLimited, C::TooManySearches],
-            ),
-            Self::Internal => ("A defect of the service.", vec![C::Internal]),
+            Self::PreconditionFailed => &[C::PreconditionFailed],
+            Self::BodyTooLarge => &[C::BodyTooLarge],
+            Self::ContextTooLarge => &[C::BodyTooLarge, C::TextTooLong],
+            Self::UnsupportedMediaType => &[C::UnsupportedMediaType],
+            Self::InvalidVector => &[C::InvalidVector],
+            Self::InvalidVectorOrReused => &[C::InvalidVector, C::IdempotencyKeyReused],
+            Self::IdempotencyKeyReused => &[C::IdempotencyKeyReused],
+            Self::RateLimited => &[C::RateLimited],
+            Self::TooManySearches => &[C::RateLimited, C::TooManySearches],
+            Self::Internal => &[C::Internal],
             Self::Unavailable => {
-                ("The database is away or too slow, or there is too much to do.", UNAVAILABLE.to_vec())
+                &[C::DatabaseUnavailable, C::DatabaseBusy, C::Overloaded, C::DeadlineExceeded]
             }
-            Self::NoEmbeddingSpace => (
-                "The database is away or too slow, there is too much to do, or there is no embedding space yet that a given \
-                 embedding could be of.",
-                [&UNAVAILABLE[..], &[C::NoEmbeddingSpace]].concat(),
-            ),
-            Self::EmbeddingProviderUnavailable => (
-                "The database or the embedding provider is away or too slow, or there is too much to do.",
-                [&UNAVAILABLE[..], &[C::EmbeddingProviderUnavailable]].concat(),
-            ),
+            Self::NoEmbeddingSpace => &[
+                C::DatabaseUnavailable,
+                C::DatabaseBusy,
+                C::Overloaded,
+                C::DeadlineExceeded,
+                C::NoEmbeddingSpace,
+            ],
+            Self::EmbeddingProviderUnavailable => &[
+                C::DatabaseUnavailable,
+                C::DatabaseBusy,
+                C::Overloaded,
+                C::DeadlineExceeded,
+                C::EmbeddingProviderUnavailable,
+            ],
         }
     }
 
     fn status(self) -> String {
-        self.describe().1.first().map_or_else(String::new, |code| status(*code).as_str().to_owned())
+        self.codes().first().map_or_else(String::new, |code| status(*code).as_str().to_owned())
     }
 
     fn to_json(self) -> Value {
-        let (description, codes) = self.describe();
+        let (description, codes) = (self.get_documentation().unwrap_or_default(), self.codes());
         let named = codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", ");
         let examples: Map<String, Value> =
             codes.iter().map(|code| (code.to_string(), json!({"value": example(*code)}))).collect();
@@ -302,7 +277,8 @@ mod tests {
     fn a_refusal_has_one_status_and_every_code_is_one_of_a_refusal() {
         let mut seen = vec![Code::MethodNotAllowed];
         for refusal in Refusal::iter() {
-            let codes = refusal.describe().1;
+            assert!(refusal.get_documentation().is_some_and(|said| said.ends_with('.')), "{refusal:?}");
+            let codes = refusal.codes();
             assert!(codes.iter().all(|code| status(*code).as_str() == refusal.status()), "{refusal:?}");
             seen.extend(codes);
         }

@@ -26,7 +26,7 @@ fn kinds() -> [Kind; 7] {
     };
     let text = json!({"type": "string", "pattern": TEXT});
     let number = json!({"type": "number", "minimum": f64::MIN, "maximum": f64::MAX});
-    let integer = json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX});
+    let integer = json!({"type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX});
     let status = json!({"type": "string", "enum": ["pending", "ready", "failed"]});
     [
         kind("Uuid", "an id", json!({"type": "string", "format": "uuid"}), None),
@@ -78,7 +78,7 @@ pub(super) fn add_to(schemas: &mut Value) {
             and how much one filter may hold.",
         "properties": {
             "$and": filters("All of these hold."), "$or": filters("At least one of these holds."),
-            "$not": reference("Filter"),
+            "$not": {"$ref": "#/components/schemas/Filter", "description": "This does not hold."},
             "id": of("Uuid"), "user_id": of("Uuid"),
             "context_type": of("Text"), "key": of("Text"), "text": of("Text"),
             "created_at": of("Time"), "updated_at": of("Time"), "expires_at": of("Time"),
@@ -143,7 +143,7 @@ fn condition(kind: &Kind) -> Value {
         let value = json!({"allOf": [
             kind.value,
             {"anyOf": [
-                {"type": ["null", "boolean", "number", "string", "array"]},
+                {"type": ["null", "boolean", "number", "string", "array"], "items": {}},
                 {"type": "object", "propertyNames": {"pattern": name}},
             ]},
         ]});
