@@ -10,6 +10,7 @@ mod body;
 mod conditions;
 mod contexts;
 mod count;
+mod explorer;
 mod freshness;
 mod health;
 mod history;
@@ -112,7 +113,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: ServerOptions) -
             .configure(configure)
             .into_app()
             .service(web::redirect("/docs", "/docs/"))
-            .service(openapi::explorer())
+            .service(explorer::get_explorer)
             .default_service(web::to(problem::no_route))
     });
     let server = server

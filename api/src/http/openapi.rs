@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the handlers, and the explorer that shows it.
+//! The OpenAPI document, made from the handlers.
 
 use std::str::FromStr;
 
@@ -9,7 +9,6 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_actix_web::AppExt;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
     configure,
@@ -74,11 +73,6 @@ pub(super) fn routes() -> utoipa::openapi::OpenApi {
     let (_, document) =
         App::new().into_utoipa_app().openapi(Base::openapi()).configure(configure).split_for_parts();
     document
-}
-
-pub(super) fn explorer() -> SwaggerUi {
-    SwaggerUi::new("/docs/{_:.*}")
-        .config(Config::from("/openapi.json").try_it_out_enabled(true).persist_authorization(true))
 }
 
 /// This document
