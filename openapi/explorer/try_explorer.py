@@ -7,6 +7,7 @@ usage: python3 try_explorer.py PROGRAM SCREENSHOT, with the packages of requirem
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import urllib.request
 from pathlib import Path
@@ -21,7 +22,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from service import KEY, running
 
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 WAIT_SECONDS_MAX = 30
 WINDOW = (1280, 1600)
 
