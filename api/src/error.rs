@@ -3,7 +3,9 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use strum::{EnumIter, EnumString, IntoStaticStr};
+use utoipa::ToSchema;
 
 /// `Result` with the service's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -11,8 +13,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong, as clients see it in `code`. Names are stable: clients branch on them.
 ///
 /// Each code has a section in `docs/errors.md`; a test walks this enum and fails when one is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, EnumString, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, EnumString, IntoStaticStr, Serialize, ToSchema,
+)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ErrorCode, description = "What went wrong, for programs. `/errors/{code}` explains each.")]
 pub enum Code {
     /// The body is not JSON, or holds what JSON allows and a database cannot keep.
     InvalidJson,

@@ -176,16 +176,21 @@ impl NewApiKey {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(title = "ApiKey")]
 pub struct ApiKeyInfo {
+    /// Its id, to rotate or revoke it by.
     pub id: Uuid,
+    /// What it is for.
     pub name: String,
     /// The first characters of the secret, to tell keys apart.
     pub prefix: String,
+    /// What it may do.
     pub scopes: Vec<Scope>,
     /// The one user whose contexts it reaches; null for all of the tenant.
     #[schema(required, value_type = Option<Uuid>)]
     pub user_id: Option<UserId>,
+    /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+    /// When it stops working by itself; null for never.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub expires_at: Option<OffsetDateTime>,
@@ -193,6 +198,7 @@ pub struct ApiKeyInfo {
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub last_used_at: Option<OffsetDateTime>,
+    /// When it was revoked; null while it works.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub revoked_at: Option<OffsetDateTime>,

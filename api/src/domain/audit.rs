@@ -55,7 +55,9 @@ impl Action {
 /// One thing that was done.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AuditEntry {
+    /// Its id.
     pub id: Uuid,
+    /// When it was done.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     /// The key that asked for it; null for an operator's command and for the service itself.

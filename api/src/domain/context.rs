@@ -35,10 +35,13 @@ impl EmbeddingStatus {
 /// A stored context.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Context {
+    /// Its id.
     #[schema(value_type = Uuid)]
     pub id: ContextId,
+    /// The end user that it belongs to.
     #[schema(value_type = Uuid)]
     pub user_id: UserId,
+    /// Its kind.
     #[schema(max_length = 50)]
     pub context_type: String,
     /// The caller's own name for it, unique per user.
@@ -47,6 +50,7 @@ pub struct Context {
     /// Any JSON, exactly as precise as it was sent.
     #[schema(value_type = Value)]
     pub content: Box<RawValue>,
+    /// What the caller says about it.
     #[schema(value_type = Object)]
     pub metadata: Box<RawValue>,
     /// What search reads.
@@ -55,20 +59,24 @@ pub struct Context {
     #[serde(skip)]
     pub text_given: bool,
     pub language: Language,
+    /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When this version was written.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
+    /// From when on it is not visible any more; null for never.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub expires_at: Option<OffsetDateTime>,
     /// Each read moves `expires_at` to so many seconds from then; null when it stays.
     #[schema(required)]
     pub sliding_ttl_seconds: Option<i64>,
+    /// From when on what it says holds; null for ever since.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub valid_from: Option<OffsetDateTime>,
+    /// Until when it holds, this moment excluded; null for ever after.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub valid_to: Option<OffsetDateTime>,

@@ -16,13 +16,6 @@ use crate::error::{Code, Error, Result};
 /// A context to be written.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "user_id": "0190d5a0-0000-7000-8000-000000000001",
-    "context_type": "note",
-    "key": "gnuchess",
-    "content": {"title": "GNU Chess", "body": "Plays a full game of chess against you."},
-    "metadata": {"source": "manual"}
-}))]
 pub struct ContextInput {
     /// The end user that it belongs to. It stays with this user.
     pub user_id: Uuid,

@@ -25,6 +25,7 @@ impl OperationKind {
     }
 }
 
+/// How far it is. The last three are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -52,6 +53,7 @@ impl OperationStatus {
 /// Long work.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Operation {
+    /// Its id.
     #[schema(value_type = Uuid)]
     pub id: OperationId,
     pub kind: OperationKind,
@@ -72,10 +74,13 @@ pub struct Operation {
     pub cancel_requested: bool,
     /// How often it was begun.
     pub attempts: i32,
+    /// When it was asked for.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+    /// When something about it changed last.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
+    /// When it ended; null while it has not.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub finished_at: Option<OffsetDateTime>,

@@ -17,9 +17,13 @@ use crate::error::{Error, Result};
 /// Which embedding space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SpaceInfo {
+    /// Its number.
     pub id: i32,
+    /// Which kind of provider embeds for it.
     pub provider: String,
+    /// The model.
     pub model: String,
+    /// Numbers in a vector.
     pub dims: i32,
     /// Tokens of one text that the model reads; null when its provider does not tell.
     #[schema(required)]
@@ -163,8 +167,10 @@ impl BackfillChange {
 /// A context that a space's model cannot do anything with.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct SpaceFailure {
+    /// The context.
     #[schema(value_type = Uuid)]
     pub context_id: ContextId,
+    /// The provider's reason.
     pub reason: String,
 }
 
@@ -204,6 +210,7 @@ impl ComparisonRequest {
 /// A hit of one of two spaces.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ComparedHit {
+    /// The context.
     #[schema(value_type = Uuid)]
     pub context_id: ContextId,
     /// The cosine; of different models not comparable.
@@ -215,6 +222,7 @@ pub struct ComparedHit {
 /// One query in two spaces.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ComparedQuery {
+    /// What was searched for.
     pub query: String,
     /// The share of hits that are in both lists, of the longer one.
     #[schema(minimum = 0, maximum = 1)]
@@ -235,5 +243,6 @@ pub struct Comparison {
     /// The mean over the queries; null when there was none.
     #[schema(required, minimum = 0, maximum = 1)]
     pub overlap: Option<f64>,
+    /// Each query with both answers.
     pub queries: Vec<ComparedQuery>,
 }

@@ -26,10 +26,13 @@ impl TenantName {
 /// A tenant.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Tenant {
+    /// Its id.
     #[schema(value_type = Uuid)]
     pub id: TenantId,
+    /// Its name, which is unique.
     #[schema(max_length = 100)]
     pub name: String,
+    /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }

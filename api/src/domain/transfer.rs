@@ -142,7 +142,9 @@ pub fn derived_id(import: OperationId, line: u64, json: &[u8]) -> ContextId {
 pub struct ImportCounts {
     /// Lines that were read, blank ones included.
     pub lines: u64,
+    /// Lines that made a context.
     pub created: u64,
+    /// Lines that changed one.
     pub updated: u64,
     /// They were there already.
     pub unchanged: u64,

@@ -46,6 +46,7 @@ pub struct Stored {
 /// How many failed embeddings are tried again.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Retried {
+    /// How many wait again.
     #[schema(minimum = 0, maximum = 10_000)]
     pub retried: u64,
     /// Whether there may be more that match.

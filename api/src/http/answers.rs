@@ -49,10 +49,12 @@ macro_rules! page {
         $(#[$doc])*
         #[derive(serde::Serialize, utoipa::ToSchema)]
         pub struct $name {
+            /// What the page holds.
             data: Vec<$row>,
             /// Pass it as `cursor` to get the next page; null on the last one.
             #[schema(required)]
             next_cursor: Option<String>,
+            /// Whether there is another page.
             has_more: bool,
         }
 

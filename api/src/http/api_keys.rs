@@ -17,7 +17,10 @@ use super::{
     authentication::{Admin, Caller},
     body::{Body, OptionalBody},
     history::PageQuery,
-    problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
+    problem::{
+        Problem,
+        responses::{BodyProblems, IdempotencyProblems, NoSuchApiKey, OperatorProblems, Problems},
+    },
 };
 use crate::{
     domain::{
@@ -31,7 +34,6 @@ use crate::{
 /// A key to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "the website", "scopes": ["read", "write"]}))]
 pub struct CreateApiKey {
     /// What it is for.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
@@ -41,6 +43,7 @@ pub struct CreateApiKey {
     scopes: Vec<Scope>,
     /// The one user whose contexts it reaches, with `read` and `write`; all of the tenant when left out.
     user_id: Option<Uuid>,
+    /// When it stops working by itself; never when left out.
     #[serde(default, with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
     /// For operators: the tenant that it is for, when it is not their own.
@@ -99,7 +102,7 @@ fn shown(once: Once<NewKey>) -> Result<HttpResponse> {
     request_body = CreateApiKey,
     responses(
         (status = 201, description = "Made. The secret is shown only this once.", body = CreatedApiKey),
-        Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems
     )
 )]
 #[post("/v1/api-keys")]
@@ -123,12 +126,15 @@ pub async fn create_api_key(
 }
 
 /// List API keys
+///
+/// Revoked and expired ones, too, without their secrets.
 #[utoipa::path(
     tag = "api-keys",
     operation_id = "list_api_keys",
     security(("api_key" = ["admin"])),
     params(PageQuery),
-    responses((status = 200, description = "A page, newest first; no secrets.", body = ApiKeyPage), Problems)
+    responses((status = 200, description = "A page, newest first; no secrets.", body = ApiKeyPage),
+        Problems)
 )]
 #[get("/v1/api-keys")]
 pub async fn list_api_keys(
@@ -156,7 +162,7 @@ pub async fn list_api_keys(
     request_body(content = Option<RotateApiKey>),
     responses(
         (status = 201, description = "The new key. Its secret is shown only this once.", body = CreatedApiKey),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, IdempotencyProblems, NoSuchApiKey
     )
 )]
 #[post("/v1/api-keys/{id}/rotate")]
@@ -187,7 +193,8 @@ pub async fn rotate_api_key(
     operation_id = "revoke_api_key",
     security(("api_key" = ["admin"])),
     params(("id" = Uuid, Path, description = "The key's id.")),
-    responses((status = 204, description = "Revoked."), NotFoundProblem, Problems)
+    responses((status = 204, description = "Revoked."),
+        Problems, NoSuchApiKey)
 )]
 #[delete("/v1/api-keys/{id}")]
 pub async fn revoke_api_key(

@@ -12,7 +12,7 @@ use super::{
     State,
     answers::page,
     authentication::{Admin, Caller},
-    problem::{Problem, Problems},
+    problem::{Problem, responses::Problems},
 };
 use crate::domain::{AuditEntry, AuditRequest, Limit};
 
@@ -44,7 +44,8 @@ page! {
     operation_id = "list_audit_log",
     security(("api_key" = ["admin"])),
     params(AuditQuery),
-    responses((status = 200, description = "A page.", body = AuditPage), Problems)
+    responses((status = 200, description = "A page.", body = AuditPage),
+        Problems)
 )]
 #[get("/v1/audit-log")]
 pub async fn list_audit_log(

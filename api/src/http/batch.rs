@@ -11,7 +11,13 @@ use super::{
     answers::{answer_about, send},
     authentication::{Caller, Write},
     body::Body,
-    problem::{BodyProblems, NotFoundProblem, Problem, ProblemDetails, Problems, WriteProblems, status},
+    problem::{
+        Problem, ProblemDetails,
+        responses::{
+            BodyProblems, ConditionProblems, NoSuchContext, Problems, UserProblems, WriteOnceProblems,
+        },
+        status,
+    },
 };
 use crate::{
     domain::{
@@ -25,14 +31,11 @@ use crate::{
 /// Many writes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"operations": [
-    {"op": "upsert", "context": {"user_id": "0190d5a0-0000-7000-8000-000000000001", "context_type": "note", "key": "a", "content": {"text": "first"}}},
-    {"op": "delete", "id": "0190d5a0-0000-7000-8000-000000000002"}
-]}))]
 pub struct Batch {
     /// All or none of them. Otherwise each that can be done is done.
     #[serde(default)]
     atomic: bool,
+    /// What to do, in this order.
     #[schema(value_type = Vec<BatchOperationInput>, min_items = 1, max_items = 1000)]
     operations: Vec<Box<RawValue>>,
 }
@@ -113,16 +116,20 @@ impl BatchOperationInput {
 /// What became of each write, in their order.
 #[derive(Serialize, ToSchema)]
 pub struct BatchAnswer {
+    /// A result for each operation.
     results: Vec<BatchItemAnswer>,
 }
 
+/// What became of one write.
 #[derive(Serialize, ToSchema)]
 pub struct BatchItemAnswer {
     /// Its place among the operations, from 0.
+    #[schema(value_type = u32)]
     index: usize,
     /// What it would have been answered alone: 201 created, 200 changed or left alone, 204 deleted, or an error's.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
+    /// The context that it was about.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     id: Option<Uuid>,
@@ -130,6 +137,7 @@ pub struct BatchItemAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     version: Option<i64>,
+    /// Why it was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<ProblemDetails>,
@@ -178,9 +186,7 @@ impl From<&BatchResults> for BatchAnswer {
     request_body = Batch,
     responses(
         (status = 200, description = "What became of each.", body = BatchAnswer),
-        (status = 412, description = "`atomic`: a context is not in the version `if_version`.", body = ProblemDetails,
-         content_type = "application/problem+json"),
-        NotFoundProblem, Problems, BodyProblems, WriteProblems
+        Problems, BodyProblems, UserProblems, WriteOnceProblems, ConditionProblems, NoSuchContext
     )
 )]
 #[post("/v1/contexts/batch")]

@@ -6,10 +6,10 @@ use actix_web::{
     patch, post, put,
     web::{self, Query},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +19,13 @@ use super::{
     body::{Body, RawBody},
     conditions::{Condition, KnownVersions, etag},
     freshness::{Wanted, made, tell},
-    problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
+    problem::{
+        Problem,
+        responses::{
+            BodyProblems, ConditionProblems, NoSuchContext, Problems, UserProblems, WriteOnceProblems,
+            WriteProblems,
+        },
+    },
     waiting::WaitQuery,
 };
 use crate::{
@@ -35,7 +41,9 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// Only contexts of this user.
     user_id: Option<Uuid>,
+    /// Only contexts of this kind.
     #[param(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
     /// A filter as JSON, such as `{"metadata.source": "manual"}`; see the guide.
@@ -81,51 +89,6 @@ pub(super) fn filter_of_parameter(json: &str) -> Result<Filter> {
     let raw: &RawValue = serde_json::from_str(json)
         .map_err(|error| Error::parameter("filter", format!("is not JSON: {error}")))?;
     Filter::parse(raw).map_err(|error| error.at("/filter"))
-}
-
-/// What to count.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"filter": {"metadata.source": "manual"}}))]
-pub struct Count {
-    user_id: Option<Uuid>,
-    #[schema(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
-    context_type: Option<String>,
-    /// See the guide.
-    #[schema(value_type = Option<Object>)]
-    filter: Option<Box<RawValue>>,
-    /// As it was then, as far back as history is kept.
-    #[schema(format = DateTime)]
-    as_of: Option<String>,
-    /// Only what holds then, by `valid_from` and `valid_to`.
-    #[schema(format = DateTime)]
-    valid_at: Option<String>,
-}
-
-impl Count {
-    fn check(self, access: Access) -> Result<Selection> {
-        let filter = self.filter.filter(|raw| raw.get() != "null");
-        let time = |field, text: Option<String>| {
-            text.map(|text| {
-                time_parameter(field, &text)
-                    .map_err(|error| Error::invalid(field, error.violations[0].detail.clone()))
-            })
-            .transpose()
-        };
-        Ok(Selection {
-            user_id: access.confine(self.user_id.map(UserId))?,
-            context_type: self.context_type.map(ContextType::new).transpose()?,
-            filter: filter.map(|raw| Filter::parse(&raw).map_err(|error| error.at("/filter"))).transpose()?,
-            as_of: time("/as_of", self.as_of)?,
-            valid_at: time("/valid_at", self.valid_at)?,
-        })
-    }
-}
-
-/// How many there are.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Counted {
-    count: u64,
 }
 
 page! {
@@ -175,7 +138,7 @@ pub struct DeleteQuery {
         )),
         (status = 200, description = "The key existed: updated, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, UserProblems, WriteOnceProblems, ConditionProblems
     )
 )]
 #[post("/v1/contexts")]
@@ -213,7 +176,7 @@ pub async fn create_context(
             ("Cache-Status" = String, description = "Whether the answer was given before and is still true (RFC 9211).")
         )),
         (status = 304, description = "You have it.", headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems
+        Problems, NoSuchContext
     )
 )]
 #[get("/v1/contexts/{id}")]
@@ -247,12 +210,15 @@ pub async fn get_context(
 }
 
 /// List contexts, newest first
+///
+/// In pages of `limit`, narrowed by a user, a type and a filter, as they are or as they were at `as_of`.
 #[utoipa::path(
     tag = "contexts",
     operation_id = "list_contexts",
     security(("api_key" = ["read"])),
     params(ListQuery),
-    responses((status = 200, description = "A page.", body = ContextPage), Problems)
+    responses((status = 200, description = "A page.", body = ContextPage),
+        Problems, UserProblems)
 )]
 #[get("/v1/contexts")]
 pub async fn list_contexts(
@@ -263,25 +229,6 @@ pub async fn list_contexts(
     let request = query.into_inner().check(caller.access())?;
     let page = state.service.list_contexts(caller.access(), &request).await?;
     Ok(HttpResponse::Ok().json(ContextPage::from(page)))
-}
-
-/// Count contexts
-#[utoipa::path(
-    tag = "contexts",
-    operation_id = "count_contexts",
-    security(("api_key" = ["read"])),
-    request_body = Count,
-    responses((status = 200, description = "Exactly how many there are.", body = Counted), Problems, BodyProblems)
-)]
-#[post("/v1/contexts/count")]
-pub async fn count_contexts(
-    caller: Caller<Read>,
-    state: web::Data<State>,
-    body: Body<Count>,
-) -> Result<HttpResponse, Problem> {
-    let selection = body.value.check(caller.access())?;
-    let count = state.service.count_contexts(caller.access(), &selection).await?;
-    Ok(HttpResponse::Ok().json(Counted { count }))
 }
 
 /// Replace a context
@@ -300,7 +247,7 @@ pub async fn count_contexts(
     responses(
         (status = 200, description = "Replaced, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, UserProblems, WriteProblems, ConditionProblems, NoSuchContext
     )
 )]
 #[put("/v1/contexts/{id}")]
@@ -333,13 +280,12 @@ pub async fn replace_context(
     ),
     request_body(
         content((Object = "application/merge-patch+json"), (Object = "application/json")),
-        description = "Fields to change.",
-        example = json!({"metadata": {"reviewed": true, "draft": null}})
+        description = "Fields to change."
     ),
     responses(
         (status = 200, description = "Changed, or left alone when nothing differs.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, WriteProblems, ConditionProblems, NoSuchContext
     )
 )]
 #[patch("/v1/contexts/{id}")]
@@ -372,7 +318,7 @@ pub async fn patch_context(
     ),
     responses(
         (status = 204, description = "Deleted."),
-        NotFoundProblem, Problems, ConditionProblems
+        Problems, ConditionProblems, NoSuchContext
     )
 )]
 #[delete("/v1/contexts/{id}")]

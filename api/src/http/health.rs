@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::State;
 use crate::service::Health;
 
+/// How the service is, in a word.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
@@ -24,8 +25,11 @@ pub enum HealthStatus {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthReport {
     status: HealthStatus,
+    /// The service's version.
     version: &'static str,
+    /// For how long it has been running.
     uptime_seconds: u64,
+    /// When this was looked at.
     #[serde(with = "time::serde::rfc3339")]
     timestamp: OffsetDateTime,
     checks: Health,
@@ -38,6 +42,8 @@ pub struct Liveness {
 }
 
 /// How the service and what it depends on are doing
+///
+/// For people. Degraded is when something is away that the service can do without.
 #[utoipa::path(tag = "health", operation_id = "get_health", security(()), responses(
     (status = 200, description = "Serving, whole or degraded.", body = HealthReport),
     (status = 503, description = "Not serving.", body = HealthReport)
@@ -48,6 +54,8 @@ pub async fn get_health(state: web::Data<State>) -> HttpResponse {
 }
 
 /// Whether the process runs; touches nothing
+///
+/// For orchestrators: restart the process when this does not answer.
 #[utoipa::path(tag = "health", operation_id = "get_liveness", security(()), responses(
     (status = 200, description = "It runs.", body = Liveness)
 ))]
@@ -57,6 +65,8 @@ pub async fn get_liveness() -> HttpResponse {
 }
 
 /// Whether to send requests here
+///
+/// For load balancers. Not while the database is away, and not once the service is stopping.
 #[utoipa::path(tag = "health", operation_id = "get_readiness", security(()), responses(
     (status = 200, description = "Ready.", body = HealthReport),
     (status = 503, description = "Not ready: the database is away, or the service is stopping.", body = HealthReport)

@@ -16,7 +16,12 @@ use super::{
     authentication::{Caller, Read, Write},
     body::OptionalBody,
     conditions::Condition,
-    problem::{BodyProblems, ConditionProblems, NotFoundProblem, Problem, Problems, WriteProblems},
+    problem::{
+        Problem,
+        responses::{
+            BodyProblems, ConditionProblems, NoSuchContext, NoSuchVersion, Problems, RestoreProblems,
+        },
+    },
 };
 use crate::domain::{Context, ContextId, ContextVersion, Limit, optional_whole};
 
@@ -40,7 +45,6 @@ page! {
 /// What to restore.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"version": 1}))]
 pub struct Restore {
     /// The version to go back to. Left out: a deleted context comes back as it was.
     #[serde(default, deserialize_with = "optional_whole")]
@@ -57,7 +61,8 @@ pub struct Restore {
     operation_id = "list_versions",
     security(("api_key" = ["read"])),
     params(("id" = Uuid, Path, description = "The context's id."), PageQuery),
-    responses((status = 200, description = "A page.", body = ContextVersionPage), NotFoundProblem, Problems)
+    responses((status = 200, description = "A page.", body = ContextVersionPage),
+        Problems, NoSuchContext)
 )]
 #[get("/v1/contexts/{id}/versions")]
 pub async fn list_versions(
@@ -89,7 +94,7 @@ pub async fn list_versions(
     responses(
         (status = 200, description = "The context, restored.", body = Context,
          headers(("ETag" = String, description = "The context's version."))),
-        NotFoundProblem, Problems, BodyProblems, WriteProblems, ConditionProblems
+        Problems, BodyProblems, RestoreProblems, ConditionProblems, NoSuchVersion
     )
 )]
 #[post("/v1/contexts/{id}/restore")]

@@ -9,6 +9,8 @@ mod batch;
 mod body;
 mod conditions;
 mod contexts;
+mod count;
+mod explorer;
 mod freshness;
 mod health;
 mod history;
@@ -111,7 +113,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: ServerOptions) -
             .configure(configure)
             .into_app()
             .service(web::redirect("/docs", "/docs/"))
-            .service(openapi::explorer())
+            .service(explorer::get_explorer)
             .default_service(web::to(problem::no_route))
     });
     let server = server
@@ -131,7 +133,7 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
     config
         .service(contexts::create_context)
         .service(contexts::list_contexts)
-        .service(contexts::count_contexts)
+        .service(count::count_contexts)
         .service(transfer::import_contexts)
         .service(transfer::export_contexts)
         .service(batch::write_batch)

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the handlers, and the explorer that shows it.
+//! The OpenAPI document, made from the handlers.
 
 use std::str::FromStr;
 
@@ -9,11 +9,10 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_actix_web::AppExt;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
     configure,
-    problem::{self, Problem, ProblemDetails},
+    problem::{self, Problem, responses::NoSuchErrorCode},
     schemas,
 };
 use crate::error::{Code, Error};
@@ -22,7 +21,9 @@ use crate::error::{Code, Error};
 #[openapi(
     info(
         title = "Context API",
-        description = "Stores and finds the context that AI applications feed to their models.",
+        description = "Stores and finds the context that AI applications feed to their models.\n\n\
+            Send an API key as a bearer token. An error is problem details (RFC 9457) with a stable `code`, which \
+            `/errors/{code}` explains. A list comes in pages: pass `next_cursor` as `cursor` until `has_more` is false.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/", description = "The server that this document was fetched from.")),
@@ -74,12 +75,9 @@ pub(super) fn routes() -> utoipa::openapi::OpenApi {
     document
 }
 
-pub(super) fn explorer() -> SwaggerUi {
-    SwaggerUi::new("/docs/{_:.*}")
-        .config(Config::from("/openapi.json").try_it_out_enabled(true).persist_authorization(true))
-}
-
 /// This document
+///
+/// Made from the code that serves it.
 #[utoipa::path(tag = "meta", operation_id = "get_openapi", security(()), responses(
     (status = 200, description = "OpenAPI 3.1.", body = Object)
 ))]
@@ -89,11 +87,13 @@ pub async fn get_openapi(document: web::Data<Value>) -> HttpResponse {
 }
 
 /// What an error code means
+///
+/// As plain text. The `type` of a problem leads here.
 #[utoipa::path(tag = "meta", operation_id = "get_error_code", security(()),
     params(("code" = String, Path, description = "The `code` of an error.")),
     responses(
         (status = 200, description = "Its status and meaning, and what to do.", body = String, content_type = "text/plain"),
-        (status = 404, description = "No such code.", body = ProblemDetails, content_type = "application/problem+json")
+        NoSuchErrorCode
     )
 )]
 #[get("/errors/{code}")]

@@ -18,7 +18,10 @@ use super::{
     authentication::{Admin, Caller, Read, Write},
     body::{Nothing, OptionalBody},
     history::PageQuery,
-    problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
+    problem::{
+        Problem,
+        responses::{BodyProblems, IdempotencyProblems, NoSuchOperation, OperationProblems, Problems},
+    },
 };
 use crate::{
     domain::{
@@ -44,12 +47,15 @@ pub struct OperationEvent {
 }
 
 /// List operations, newest first
+///
+/// Imports and erasures of the tenant; with a key that is bound to a user, of that user.
 #[utoipa::path(
     tag = "operations",
     operation_id = "list_operations",
     security(("api_key" = ["read"])),
     params(PageQuery),
-    responses((status = 200, description = "A page.", body = OperationPage), Problems)
+    responses((status = 200, description = "A page.", body = OperationPage),
+        Problems)
 )]
 #[get("/v1/operations")]
 pub async fn list_operations(
@@ -64,12 +70,15 @@ pub async fn list_operations(
 }
 
 /// Get an operation
+///
+/// How far it is, and its `result` when it has succeeded.
 #[utoipa::path(
     tag = "operations",
     operation_id = "get_operation",
     security(("api_key" = ["read"])),
     params(("id" = Uuid, Path, description = "The operation's id.")),
-    responses((status = 200, description = "The operation.", body = Operation), NotFoundProblem, Problems)
+    responses((status = 200, description = "The operation.", body = Operation),
+        Problems, NoSuchOperation)
 )]
 #[get("/v1/operations/{id}")]
 pub async fn get_operation(
@@ -91,7 +100,7 @@ pub async fn get_operation(
     params(("id" = Uuid, Path, description = "The operation's id.")),
     responses(
         (status = 200, description = "Events.", body = OperationEvent, content_type = "text/event-stream"),
-        NotFoundProblem, Problems
+        Problems, NoSuchOperation
     )
 )]
 #[get("/v1/operations/{id}/events")]
@@ -173,7 +182,7 @@ fn events(follower: Follower) -> impl Stream<Item = Result<Bytes>> {
     ),
     responses(
         (status = 200, description = "The operation.", body = Operation),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, IdempotencyProblems, OperationProblems, NoSuchOperation
     )
 )]
 #[post("/v1/operations/{id}/cancel")]
@@ -206,7 +215,7 @@ pub async fn cancel_operation(
     ),
     responses(
         (status = 200, description = "The operation.", body = Operation),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, IdempotencyProblems, OperationProblems, NoSuchOperation
     )
 )]
 #[post("/v1/operations/{id}/retry")]

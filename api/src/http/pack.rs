@@ -6,7 +6,10 @@ use super::{
     State,
     authentication::{Caller, Read},
     body::RawBody,
-    problem::{BodyProblems, Problem, ProblemDetails, Problems},
+    problem::{
+        Problem,
+        responses::{BodyProblems, Problems, SearchProblems, UserProblems},
+    },
 };
 use crate::domain::{PackBody, PackInput, PackResponse, SearchInput, from_json, limits::PACK_LIMIT_DEFAULT};
 
@@ -21,10 +24,7 @@ use crate::domain::{PackBody, PackInput, PackResponse, SearchInput, from_json, l
     request_body = PackInput,
     responses(
         (status = 200, description = "The text, and where each piece of it comes from.", body = PackResponse),
-        (status = 422, description = "The vector is not of the active space.", body = ProblemDetails,
-         content_type = "application/problem+json"),
-        Problems,
-        BodyProblems
+        Problems, BodyProblems, UserProblems, SearchProblems
     )
 )]
 #[post("/v1/contexts/pack")]

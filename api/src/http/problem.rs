@@ -1,5 +1,7 @@
 //! Errors as problem details (RFC 9457): the one place where a code gets a status and a title.
 
+pub(super) mod responses;
+
 use std::fmt;
 
 use actix_web::{
@@ -12,7 +14,7 @@ use actix_web::{
     web,
 };
 use serde::Serialize;
-use utoipa::{IntoResponses, ToSchema, openapi::OpenApi};
+use utoipa::{ToSchema, openapi::OpenApi};
 
 use super::routed_path;
 use crate::error::{Code, Error, Violation};
@@ -49,17 +51,19 @@ pub struct ProblemDetails {
     kind: String,
     /// The same for every error of this code.
     title: &'static str,
+    /// The HTTP status again.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What happened this time, for people.
     detail: String,
-    /// What happened, for programs: stable.
-    code: &'static str,
-    /// What is wrong with which field.
+    /// What happened, for programs: stable. Go by the status when you meet one that you do not know.
+    code: Code,
+    /// What is wrong with which field; left out when there is nothing to point at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
     /// Tells operators which request it was; also in the header `X-Request-ID`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<String>,
 }
 
@@ -70,17 +74,19 @@ impl ProblemDetails {
             title: title(error.code),
             status: status(error.code).as_u16(),
             detail: error.detail.clone().into_owned(),
-            code: error.code.as_str(),
+            code: error.code,
             errors: error.violations.iter().map(FieldProblem::from).collect(),
             request_id: request_id.map(str::to_owned),
         }
     }
 }
 
+/// One thing that is wrong with a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldProblem {
     /// JSON pointer (RFC 6901) into the body, or the name of a query parameter.
     pointer: String,
+    /// What is wrong there and what to do, for people.
     detail: String,
 }
 
@@ -88,84 +94,6 @@ impl From<&Violation> for FieldProblem {
     fn from(violation: &Violation) -> Self {
         Self { pointer: violation.pointer.clone(), detail: violation.detail.clone() }
     }
-}
-
-/// The answers that any route with a key may give.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
-pub(super) enum Problems {
-    /// Something in the request is malformed.
-    #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(#[to_schema] ProblemDetails),
-    /// The API key is missing or not valid.
-    #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(#[to_schema] ProblemDetails),
-    /// The API key lacks the scope, or a write finds that the tenant has as much stored as it may.
-    #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(#[to_schema] ProblemDetails),
-    /// The key or its tenant has sent more requests than it may, or has too many searches under way; `Retry-After` says when to come back.
-    #[response(status = 429, content_type = "application/problem+json")]
-    RateLimited(#[to_schema] ProblemDetails),
-    /// A defect of the service.
-    #[response(status = 500, content_type = "application/problem+json")]
-    Internal(#[to_schema] ProblemDetails),
-    /// The database is away or too slow, or there is too much to do; `Retry-After` says when to come back.
-    #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(#[to_schema] ProblemDetails),
-}
-
-/// The answers that a route with a body may give besides.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
-pub(super) enum BodyProblems {
-    /// The body, or the text in it, is too large.
-    #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] ProblemDetails),
-    /// The body is not declared as JSON.
-    #[response(status = 415, content_type = "application/problem+json")]
-    NotJson(#[to_schema] ProblemDetails),
-}
-
-/// What a route that names something may answer.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
-pub(super) enum NotFoundProblem {
-    /// There is none that this key can reach.
-    #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] ProblemDetails),
-}
-
-/// What a route may answer that writes contexts.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
-pub(super) enum WriteProblems {
-    /// The key belongs to another context, or the same request is under way.
-    #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(#[to_schema] ProblemDetails),
-    /// The embedding is not of the active space, or the idempotency key belongs to another request.
-    #[response(status = 422, content_type = "application/problem+json")]
-    Unprocessable(#[to_schema] ProblemDetails),
-}
-
-/// What a route may answer that takes an `Idempotency-Key`.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
-pub(super) enum IdempotencyProblems {
-    /// It exists already, or the same request is under way.
-    #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(#[to_schema] ProblemDetails),
-    /// The idempotency key belongs to another request.
-    #[response(status = 422, content_type = "application/problem+json")]
-    Unprocessable(#[to_schema] ProblemDetails),
-}
-
-/// What a route may answer that takes `If-Match`.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used, in the OpenAPI document")]
-pub(super) enum ConditionProblems {
-    /// The context is not in the version that the request is meant for.
-    #[response(status = 412, content_type = "application/problem+json")]
-    PreconditionFailed(#[to_schema] ProblemDetails),
 }
 
 /// The status of a code.

@@ -1,12 +1,14 @@
 //! What the derives cannot say of requests: patterns that are shared, rules between fields, JSON in JSON. Completes the
 //! OpenAPI document, so that what a schema takes is what the service takes.
 
+mod examples;
 mod filter;
 
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
-use crate::error::Code;
+use super::problem::responses;
+use crate::{domain::limits::CONTENT_BYTES_MAX, error::Code};
 
 /// Text that PostgreSQL can keep.
 const TEXT: &str = r"^[^\u0000]*$";
@@ -28,8 +30,13 @@ pub(super) fn complete(document: &mut Value) {
     if let Some(paths) = document["paths"].as_object_mut() {
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
             complete_parameters(operation);
+            // What the standard takes for granted is not what every reader does.
+            if let Some(body) = operation.get_mut("requestBody").and_then(Value::as_object_mut) {
+                body.entry("required").or_insert(false.into());
+            }
         }
     }
+    responses::add_to(&mut document["components"]);
     let schemas = &mut document["components"]["schemas"];
     for (name, addition) in additions().into_iter().chain(pack_additions()) {
         merge(&mut schemas[name], addition);
@@ -38,6 +45,7 @@ pub(super) fn complete(document: &mut Value) {
     filter::add_to(schemas);
     schemas["Pack"] = pack_of(&schemas["Search"], &schemas["Pack"]);
     schemas["ContextPatch"] = patch_of(&schemas["ContextInput"]);
+    say_what_may_be_null(schemas);
     for content in document["paths"]["/v1/contexts/{id}"]["patch"]["requestBody"]["content"]
         .as_object_mut()
         .into_iter()
@@ -45,6 +53,7 @@ pub(super) fn complete(document: &mut Value) {
     {
         content["schema"] = reference("ContextPatch");
     }
+    examples::add_to(&mut document["paths"]);
 }
 
 fn optional_filter() -> Value {
@@ -60,6 +69,22 @@ fn spell_out_names(value: &mut Value) {
         Value::String(text) if text == NAME_IN_SHORT => NAME.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(spell_out_names),
         Value::Object(members) => members.values_mut().for_each(spell_out_names),
+        _ => {}
+    }
+}
+
+/// Of what may be null the derives describe only what it is otherwise, where many readers do not look.
+fn say_what_may_be_null(value: &mut Value) {
+    if let Some([reference, null]) =
+        value.get_mut("oneOf").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
+        && *null == json!({"type": "null"})
+        && let Some(description) = reference.as_object_mut().and_then(|choice| choice.remove("description"))
+    {
+        value["description"] = description;
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(say_what_may_be_null),
+        Value::Object(members) => members.values_mut().for_each(say_what_may_be_null),
         _ => {}
     }
 }
@@ -91,6 +116,8 @@ fn complete_parameters(operation: &mut Value) {
             "If-Match" | "If-None-Match" => {
                 json!({"type": "string", "anyOf": [{"enum": ["*"]}, {"pattern": ENTITY_TAGS}]})
             }
+            // A header is left out; it is never null.
+            "Cache-Control" => json!({"type": "string"}),
             "cursor" => json!({"minLength": 22, "maxLength": 22, "pattern": CURSOR}),
             "as_of" | "valid_at" => json!({"pattern": TIME}),
             "code" => json!({"enum": Code::iter().map(Code::as_str).collect::<Vec<_>>()}),
@@ -139,14 +166,14 @@ fn additions() -> [(&'static str, Value); 9] {
             json!({
                 "properties": {
                     "query": {"pattern": NAME},
-                    "vector": numbers(),
+                    "vector": numbers(), "min_score": {"minimum": f64::MIN, "maximum": f64::MAX},
                     "context_types": {"items": {"minLength": 1, "maxLength": 50, "pattern": NAME}},
                     "filter": optional_filter(), "as_of": time(), "valid_at": time(),
                 },
                 "anyOf": [
                     {"required": ["query"], "properties": {"query": {"type": "string"}, "vector": {"type": "null"}}},
                     {"required": ["vector", "mode"], "properties": {
-                        "vector": {"type": "array"}, "query": {"type": "null"}, "mode": {"enum": ["semantic"]},
+                        "vector": {"type": "array", "items": {}}, "query": {"type": "null"}, "mode": {"enum": ["semantic"]},
                         "rerank": {"enum": [false]},
                     }},
                 ],
@@ -226,7 +253,7 @@ fn json_schema() -> Value {
             {"type": ["null", "boolean"]},
             {"type": "number", "minimum": f64::MIN, "maximum": f64::MAX},
             {"type": "string", "pattern": TEXT},
-            {"type": "array", "items": reference("Json")},
+            {"type": "array", "maxItems": CONTENT_BYTES_MAX, "items": reference("Json")},
             {"type": "object", "propertyNames": {"pattern": TEXT}, "additionalProperties": reference("Json")},
         ],
     })
@@ -245,7 +272,7 @@ fn pack_of(search: &Value, own: &Value) -> Value {
 fn patch_of(input: &Value) -> Value {
     let mut patch = input.clone();
     if let Some(patch) = patch.as_object_mut() {
-        patch.retain(|name, _| !["required", "example"].contains(&name.as_str()));
+        patch.shift_remove("required");
     }
     patch["description"] = "Fields of a context to change; null removes one.".into();
     if let Some(properties) = patch["properties"].as_object_mut() {
@@ -253,7 +280,7 @@ fn patch_of(input: &Value) -> Value {
     }
     // Nothing but null is not one of these.
     let something = json!(["boolean", "number", "string", "array", "object"]);
-    merge(&mut patch["properties"]["content"], json!({"type": something}));
+    merge(&mut patch["properties"]["content"], json!({"type": something, "items": {}}));
     patch
 }
 

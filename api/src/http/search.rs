@@ -7,7 +7,10 @@ use super::{
     authentication::{Caller, Read},
     body::RawBody,
     freshness::{Wanted, made, send},
-    problem::{BodyProblems, Problem, ProblemDetails, Problems},
+    problem::{
+        Problem,
+        responses::{BodyProblems, Problems, SearchProblems, UserProblems},
+    },
 };
 use crate::domain::{Question, QuestionKind, SearchInput, SearchResponse, from_json};
 
@@ -27,10 +30,7 @@ use crate::domain::{Question, QuestionKind, SearchInput, SearchResponse, from_js
         (status = 200, description = "The hits, best first.", body = SearchResponse, headers(
             ("Cache-Status" = String, description = "Whether the answer was given before and is still true (RFC 9211).")
         )),
-        (status = 422, description = "The vector is not of the active space.", body = ProblemDetails,
-         content_type = "application/problem+json"),
-        Problems,
-        BodyProblems
+        Problems, BodyProblems, UserProblems, SearchProblems
     )
 )]
 #[post("/v1/contexts/search")]

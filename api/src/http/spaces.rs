@@ -9,7 +9,13 @@ use super::{
     answers::{answer, send},
     authentication::{Caller, Operator},
     body::{Body, Nothing, OptionalBody},
-    problem::{BodyProblems, IdempotencyProblems, NotFoundProblem, Problem, Problems},
+    problem::{
+        Problem,
+        responses::{
+            BodyProblems, IdempotencyProblems, NoSuchSpace, OperatorProblems, Problems,
+            SpaceActivationProblems, SpaceComparisonProblems, SpaceCreationProblems, SpaceProblems,
+        },
+    },
 };
 use crate::domain::{
     BackfillChange, Comparison, ComparisonRequest, EmbeddingSpace, Pace, SpaceFailure, SpaceId,
@@ -19,7 +25,6 @@ use crate::domain::{
 /// How a new space is to be filled.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"contexts_per_second": 50}))]
 pub struct CreateEmbeddingSpace {
     /// Contexts a second at most, all workers together; null or left out for as fast as they can.
     #[serde(default, deserialize_with = "optional_whole")]
@@ -33,8 +38,8 @@ pub struct CreateEmbeddingSpace {
 /// What is to be changed; what is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"is_paused": true}))]
 pub struct ChangeEmbeddingSpace {
+    /// Whether only what is written from now on is embedded, until this is changed.
     is_paused: Option<bool>,
     /// Contexts a second at most, all workers together; null for as fast as they can.
     #[serde(default, deserialize_with = "present")]
@@ -54,7 +59,6 @@ fn pace(contexts_per_second: Option<i32>) -> Pace {
 /// How to activate.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"force": false}))]
 pub struct ActivateEmbeddingSpace {
     /// Also when the space lacks something or its provider is away.
     #[serde(default)]
@@ -64,7 +68,6 @@ pub struct ActivateEmbeddingSpace {
 /// What to compare by.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"queries": ["play chess against the computer"], "limit": 10}))]
 pub struct CompareEmbeddingSpace {
     /// Left out or empty: the beginnings of the 20 newest contexts.
     #[serde(default)]
@@ -79,12 +82,14 @@ pub struct CompareEmbeddingSpace {
 /// All embedding spaces, the oldest first.
 #[derive(Serialize, ToSchema)]
 pub struct EmbeddingSpaceList {
+    /// The spaces.
     data: Vec<EmbeddingSpace>,
 }
 
 /// Contexts that a model cannot do anything with, at most 100.
 #[derive(Serialize, ToSchema)]
 pub struct SpaceFailureList {
+    /// The contexts, with the reasons.
     data: Vec<SpaceFailure>,
 }
 
@@ -100,7 +105,7 @@ pub struct SpaceFailureList {
     request_body(content = Option<CreateEmbeddingSpace>),
     responses(
         (status = 201, description = "Made; it is being filled.", body = EmbeddingSpace),
-        Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, SpaceCreationProblems
     )
 )]
 #[post("/v1/embedding-spaces")]
@@ -123,7 +128,8 @@ pub async fn create_embedding_space(
     tag = "embedding-spaces",
     operation_id = "list_embedding_spaces",
     security(("api_key" = ["admin"])),
-    responses((status = 200, description = "All of them, the oldest first.", body = EmbeddingSpaceList), Problems)
+    responses((status = 200, description = "All of them, the oldest first.", body = EmbeddingSpaceList),
+        Problems, OperatorProblems)
 )]
 #[get("/v1/embedding-spaces")]
 pub async fn list_embedding_spaces(
@@ -140,10 +146,10 @@ pub async fn list_embedding_spaces(
     tag = "embedding-spaces",
     operation_id = "get_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     responses(
         (status = 200, description = "The space, and how far it is.", body = EmbeddingSpace),
-        NotFoundProblem, Problems
+        Problems, OperatorProblems, NoSuchSpace
     )
 )]
 #[get("/v1/embedding-spaces/{id}")]
@@ -162,11 +168,11 @@ pub async fn get_embedding_space(
     tag = "embedding-spaces",
     operation_id = "change_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     request_body = ChangeEmbeddingSpace,
     responses(
         (status = 200, description = "As it is now.", body = EmbeddingSpace),
-        NotFoundProblem, Problems, BodyProblems
+        Problems, BodyProblems, OperatorProblems, NoSuchSpace
     )
 )]
 #[patch("/v1/embedding-spaces/{id}")]
@@ -187,11 +193,10 @@ pub async fn change_embedding_space(
     tag = "embedding-spaces",
     operation_id = "delete_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     responses(
         (status = 204, description = "Deleted."),
-        (status = 409, description = "Search reads it.", body = super::problem::ProblemDetails, content_type = "application/problem+json"),
-        NotFoundProblem, Problems
+        Problems, OperatorProblems, SpaceProblems, NoSuchSpace
     )
 )]
 #[delete("/v1/embedding-spaces/{id}")]
@@ -212,10 +217,10 @@ pub async fn delete_embedding_space(
     tag = "embedding-spaces",
     operation_id = "list_embedding_space_failures",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The space's id.", minimum = 1)),
+    params(("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647)),
     responses(
         (status = 200, description = "At most 100 of them.", body = SpaceFailureList),
-        NotFoundProblem, Problems
+        Problems, OperatorProblems, NoSuchSpace
     )
 )]
 #[get("/v1/embedding-spaces/{id}/failures")]
@@ -236,12 +241,12 @@ pub async fn list_embedding_space_failures(
     operation_id = "retry_embedding_space",
     security(("api_key" = ["admin"])),
     params(
-        ("id" = i32, Path, description = "The space's id.", minimum = 1),
+        ("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647),
         ("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same.")
     ),
     responses(
         (status = 200, description = "It is being looked at.", body = EmbeddingSpace),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, NoSuchSpace
     )
 )]
 #[post("/v1/embedding-spaces/{id}/retry")]
@@ -264,12 +269,11 @@ pub async fn retry_embedding_space(
     tag = "embedding-spaces",
     operation_id = "compare_embedding_space",
     security(("api_key" = ["admin"])),
-    params(("id" = i32, Path, description = "The id of the other space.", minimum = 1)),
+    params(("id" = i32, Path, description = "The id of the other space.", minimum = 1, maximum = 2_147_483_647)),
     request_body(content = Option<CompareEmbeddingSpace>),
     responses(
         (status = 200, description = "Both answers to each query.", body = Comparison),
-        (status = 409, description = "It is the active one.", body = super::problem::ProblemDetails, content_type = "application/problem+json"),
-        NotFoundProblem, Problems, BodyProblems
+        Problems, BodyProblems, OperatorProblems, SpaceComparisonProblems, NoSuchSpace
     )
 )]
 #[post("/v1/embedding-spaces/{id}/compare")]
@@ -293,13 +297,13 @@ pub async fn compare_embedding_space(
     operation_id = "activate_embedding_space",
     security(("api_key" = ["admin"])),
     params(
-        ("id" = i32, Path, description = "The space's id.", minimum = 1),
+        ("id" = i32, Path, description = "The space's id.", minimum = 1, maximum = 2_147_483_647),
         ("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same.")
     ),
     request_body(content = Option<ActivateEmbeddingSpace>),
     responses(
         (status = 200, description = "Search reads it.", body = EmbeddingSpace),
-        NotFoundProblem, Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, SpaceActivationProblems, NoSuchSpace
     )
 )]
 #[post("/v1/embedding-spaces/{id}/activate")]

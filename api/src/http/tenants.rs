@@ -15,7 +15,10 @@ use super::{
     authentication::{Admin, Caller, Operator},
     body::Body,
     history::PageQuery,
-    problem::{BodyProblems, IdempotencyProblems, Problem, Problems},
+    problem::{
+        Problem,
+        responses::{BodyProblems, IdempotencyProblems, OperatorProblems, Problems, TenantProblems},
+    },
 };
 use crate::{
     domain::{Limit, Tenant, TenantName},
@@ -25,7 +28,6 @@ use crate::{
 /// A tenant to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "acme"}))]
 pub struct CreateTenant {
     /// Unique.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
@@ -46,7 +48,8 @@ page! {
     security(("api_key" = ["admin"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Your name for this write: sent again with the same, it is done once and answered the same.")),
     request_body = CreateTenant,
-    responses((status = 201, description = "Made.", body = Tenant), Problems, BodyProblems, IdempotencyProblems)
+    responses((status = 201, description = "Made.", body = Tenant),
+        Problems, BodyProblems, OperatorProblems, IdempotencyProblems, TenantProblems)
 )]
 #[post("/v1/tenants")]
 pub async fn create_tenant(
@@ -69,7 +72,8 @@ pub async fn create_tenant(
     operation_id = "list_tenants",
     security(("api_key" = ["admin"])),
     params(PageQuery),
-    responses((status = 200, description = "A page, oldest first.", body = TenantPage), Problems)
+    responses((status = 200, description = "A page, oldest first.", body = TenantPage),
+        Problems)
 )]
 #[get("/v1/tenants")]
 pub async fn list_tenants(

@@ -21,7 +21,10 @@ use super::{
     authentication::{Caller, Read, Write},
     body::IDEMPOTENCY_KEY,
     contexts::{context_type_parameter, filter_of_parameter},
-    problem::{BodyProblems, IdempotencyProblems, Problem, ProblemDetails, Problems},
+    problem::{
+        Problem, ProblemDetails,
+        responses::{ImportProblems, Problems, UserProblems},
+    },
 };
 use crate::{
     domain::{
@@ -77,7 +80,9 @@ impl From<LineResult> for LineProblem {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
+    /// Only contexts of this user.
     user_id: Option<Uuid>,
+    /// Only contexts of this kind.
     #[param(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
     /// A filter as JSON, as of a list.
@@ -159,7 +164,7 @@ impl Lines {
     request_body(content = String, content_type = "application/x-ndjson", description = "A context in each line: a `ContextInput`, to which `id`, `text_given`, and together `version`, `created_at` and `updated_at` may be added, as an export does."),
     responses(
         (status = 200, description = "All lines were read.", body = ImportAnswer),
-        Problems, BodyProblems, IdempotencyProblems
+        Problems, ImportProblems
     )
 )]
 #[post("/v1/contexts/import")]
@@ -206,7 +211,7 @@ pub async fn import_contexts(
     responses(
         (status = 200, description = "A context in each line.", body = String, content_type = "application/x-ndjson",
          headers(("Context-As-Of" = String, description = "The moment that the export shows."))),
-        Problems
+        Problems, UserProblems
     )
 )]
 #[get("/v1/contexts/export")]

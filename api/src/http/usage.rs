@@ -11,7 +11,10 @@ use super::{
     answers::{answer, send},
     authentication::{Caller, Read, Write},
     body::OptionalBody,
-    problem::{BodyProblems, IdempotencyProblems, Problem, Problems},
+    problem::{
+        Problem,
+        responses::{BodyProblems, IdempotencyProblems, Problems, UserProblems},
+    },
 };
 use crate::domain::{ContextType, Filter, Retried, Selection, Usage, UserId};
 
@@ -22,7 +25,8 @@ use crate::domain::{ContextType, Filter, Retried, Selection, Usage, UserId};
     tag = "usage",
     operation_id = "get_usage",
     security(("api_key" = ["read"])),
-    responses((status = 200, description = "As it is now.", body = Usage), Problems)
+    responses((status = 200, description = "As it is now.", body = Usage),
+        Problems)
 )]
 #[get("/v1/usage")]
 pub async fn get_usage(caller: Caller<Read>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
@@ -32,9 +36,10 @@ pub async fn get_usage(caller: Caller<Read>, state: web::Data<State>) -> Result<
 /// Which failed embeddings to try again; all of them when it is empty.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"filter": {"metadata.source": "manual"}}))]
 pub struct RetryEmbeddings {
+    /// Only contexts of this user.
     user_id: Option<Uuid>,
+    /// Only contexts of this kind.
     #[schema(min_length = 1, max_length = 50, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
     context_type: Option<String>,
     /// See the guide.
@@ -54,7 +59,7 @@ pub struct RetryEmbeddings {
     request_body(content = Option<RetryEmbeddings>),
     responses(
         (status = 200, description = "How many wait again.", body = Retried),
-        Problems, BodyProblems, IdempotencyProblems
+        Problems, BodyProblems, UserProblems, IdempotencyProblems
     )
 )]
 #[post("/v1/contexts/retry-embeddings")]

@@ -19,6 +19,7 @@ pub enum CheckStatus {
     Unavailable,
 }
 
+/// How one dependency is.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Check {
     pub status: CheckStatus,

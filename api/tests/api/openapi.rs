@@ -1,6 +1,6 @@
 //! The OpenAPI document: committed, complete, and served.
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::support::{App, answer, command};
@@ -27,13 +27,19 @@ fn every_operation_says_what_it_does_and_answers() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let name = format!("{method} {path}");
-            for field in ["operationId", "summary", "tags", "responses", "security"] {
+            for field in ["operationId", "summary", "description", "tags", "responses", "security"] {
                 assert!(!operation[field].is_null(), "{name} has no {field}");
             }
             for (status, response) in operation["responses"].as_object().unwrap() {
+                let shared = &document["components"]["responses"];
+                let response = match response["$ref"].as_str() {
+                    Some(reference) => &shared[reference.rsplit('/').next().unwrap()],
+                    None => response,
+                };
                 assert!(response["description"].as_str().is_some_and(|d| !d.is_empty()), "{name} {status}");
                 if status.starts_with('4') {
-                    assert!(!response["content"]["application/problem+json"].is_null(), "{name} {status}");
+                    let problem = &response["content"]["application/problem+json"]["schema"];
+                    assert_eq!(problem["$ref"], "#/components/schemas/ProblemDetails", "{name} {status}");
                 }
             }
         }
@@ -48,11 +54,18 @@ async fn the_document_and_its_explorer_are_served() {
     let made: Value = serde_json::from_str(&context_api::http::document().to_string()).unwrap();
     assert_eq!(served.body, made);
     let page = answer(app.request(Method::GET, "/docs")).await;
-    assert!(page.body.as_str().unwrap().contains("swagger-ui"), "{:?}", page.body);
-    for asset in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js"] {
-        let asset = answer(app.request(Method::GET, &format!("/docs/{asset}"))).await;
-        assert!(asset.status.is_success() && asset.body != Value::Null);
-    }
     let text = page.body.as_str().unwrap();
-    assert!(!text.contains("https://"), "the explorer must load nothing from elsewhere");
+    assert!(!text.contains("://"), "the explorer must load nothing from elsewhere");
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{policy}");
+    let parts = ["swagger-ui-bundle.js", "swagger-ui.css", "explorer.js", "explorer.css"];
+    for part in parts {
+        assert!(text.contains(&format!("\"{part}\"")), "{text}");
+        let part = answer(app.request(Method::GET, &format!("/docs/{part}"))).await;
+        assert!(part.status.is_success() && part.body != Value::Null);
+        assert_eq!(part.headers["x-content-type-options"], "nosniff");
+    }
+    assert_eq!(text.matches("src=").count() + text.matches("rel=\"stylesheet\"").count(), parts.len());
+    let missing = answer(app.request(Method::GET, "/docs/index.html")).await;
+    assert_eq!((missing.status, missing.code()), (StatusCode::NOT_FOUND, "route_not_found"));
 }

@@ -20,11 +20,7 @@ const OWN: [&str; 4] = ["budget", "quotas", "format", "unit"];
 /// A search, and what to make of its hits: all fields of a search, and these.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Pack, example = json!({
-    "query": "play chess against the computer",
-    "budget": {"max_tokens": 1000, "tokenizer": "o200k_base"},
-    "format": "markdown"
-}))]
+#[schema(as = Pack)]
 pub struct PackInput {
     budget: BudgetInput,
     /// Bounds for the types that it names; the others share what the budget leaves.

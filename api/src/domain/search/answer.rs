@@ -40,18 +40,23 @@ pub enum Degraded {
 /// The part of a context that matched best.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct HitChunk {
+    /// Which chunk of the text it is, from 0.
     #[schema(minimum = 0)]
     pub chunk_no: i32,
+    /// The chunk.
     pub text: String,
 }
 
 /// A context that was found, with as much of it as was asked for.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct HitContext {
+    /// Its id.
     #[schema(value_type = Uuid)]
     pub id: ContextId,
+    /// The end user that it belongs to.
     #[schema(value_type = Uuid)]
     pub user_id: UserId,
+    /// Its kind.
     #[schema(max_length = 50)]
     pub context_type: String,
     /// The caller's own name for it, unique per user.
@@ -70,26 +75,34 @@ pub struct HitContext {
     #[schema(value_type = String, required = false, nullable = false)]
     pub text: Option<String>,
     pub language: Language,
+    /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When this version was written.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
+    /// From when on it is not visible any more; null for never.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub expires_at: Option<OffsetDateTime>,
+    /// How long it lives on after it was read; null when reading does not matter.
     #[schema(required)]
     pub sliding_ttl_seconds: Option<i64>,
+    /// From when on what it says holds; null for ever since.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub valid_from: Option<OffsetDateTime>,
+    /// Until when it holds, this moment excluded; null for ever after.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     pub valid_to: Option<OffsetDateTime>,
+    /// Whether it is visible.
     pub is_active: bool,
+    /// Raised by each change.
     #[schema(minimum = 1)]
     pub version: i64,
     pub embedding_status: EmbeddingStatus,
+    /// Why its text could not be embedded.
     #[schema(required)]
     pub embedding_error: Option<String>,
 }
@@ -123,7 +136,7 @@ impl HitContext {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct FoundByLeg {
     /// From 1.
-    #[schema(minimum = 1)]
+    #[schema(value_type = u32, minimum = 1)]
     pub rank: usize,
     /// Semantic: the cosine. Keyword: as BM25.
     pub score: f64,
@@ -168,7 +181,9 @@ pub struct Hit {
 pub struct SearchTimings {
     /// Getting the embedding of the query.
     pub embed_ms: f64,
+    /// The semantic leg.
     pub semantic_ms: f64,
+    /// The keyword leg.
     pub keyword_ms: f64,
     /// Fusing, weighing, choosing.
     pub rank_ms: f64,
@@ -194,8 +209,10 @@ pub struct SearchResponse {
     pub complete: bool,
     /// Empty when the answer is what was asked for.
     pub degraded: Vec<Degraded>,
+    /// The embedding space that answered; null when none did.
     #[schema(required)]
     pub space: Option<SpaceInfo>,
+    /// How long it took, in milliseconds.
     pub took_ms: f64,
     /// With `explain` only.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -24,7 +24,7 @@ use crate::{
 /// What to look for. Give `query` or `vector`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Search, example = json!({"query": "play chess against the computer", "limit": 3}))]
+#[schema(as = Search)]
 pub struct SearchInput {
     /// Words or a question, at most 8 KiB.
     #[schema(min_length = 1, max_length = 8192)]
@@ -84,8 +84,10 @@ pub struct SearchInput {
 #[serde(deny_unknown_fields)]
 #[schema(as = SearchWeights)]
 struct WeightsInput {
+    /// Of the meaning; 0.4 when left out.
     #[schema(minimum = 0.0, maximum = 1000.0)]
     semantic: Option<f64>,
+    /// Of the words; 0.6 when left out.
     #[schema(minimum = 0.0, maximum = 1000.0)]
     keyword: Option<f64>,
 }

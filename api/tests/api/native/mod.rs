@@ -2,6 +2,7 @@
 //! several processes on one database.
 
 mod crashes;
+mod document_examples;
 mod isolation;
 mod keyword;
 mod migrations;

@@ -15,7 +15,7 @@ use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{Database, eventually};
+use super::{Database, eventually, promised};
 
 /// What a request was answered.
 #[derive(Debug)]
@@ -250,7 +250,10 @@ impl App {
 }
 
 pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.expect("an answer");
+    let (client, request) = request.build_split();
+    let request = request.expect("a request");
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a body");
     let body = if text.is_empty() {
@@ -258,5 +261,6 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     } else {
         serde_json::from_str(&text).unwrap_or(Value::String(text))
     };
+    promised::check(&method, &path, status, &body);
     Answer { status, headers, body }
 }

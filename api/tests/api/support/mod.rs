@@ -4,6 +4,7 @@ mod app;
 mod database;
 pub mod evaluator;
 mod process;
+mod promised;
 mod provider;
 pub mod random;
 mod redis;

@@ -1,0 +1,201 @@
+"""Compares two JSON schemas: what a client may send has to be taken as before, and what it gets has to look as before.
+
+A request may become more lenient and an answer more exact; the reverse breaks clients. What is neither, such as a description
+or a new property, goes unnoticed. Schemas with a name are compared once for each direction, whoever refers to them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Iterator
+
+Schema = dict[str, Any]
+
+REQUEST, RESPONSE = "request", "response"
+
+ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+
+# Each bound with what it means, and which direction is tighter.
+UPPER_BOUNDS = {
+    "maximum": "at most {}", "exclusiveMaximum": "less than {}", "maxLength": "at most {} characters",
+    "maxItems": "at most {} items", "maxProperties": "at most {} members",
+}
+LOWER_BOUNDS = {
+    "minimum": "at least {}", "exclusiveMinimum": "more than {}", "minLength": "at least {} characters",
+    "minItems": "at least {} items", "minProperties": "at least {} members",
+}
+# Rules that are either there or not, and of which nothing says which of two is tighter.
+RULES = ("format", "pattern", "multipleOf", "uniqueItems", "not", "if", "then", "else", "dependentRequired",
+         "minContains", "maxContains", "patternProperties")
+
+
+def shown(value: Any) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`" if not isinstance(value, str) else f"`{value}`"
+
+
+class Comparison:
+    """All comparisons between two documents, so that a named schema is compared once."""
+
+    def __init__(self, old: Schema, new: Schema):
+        self.documents = (old, new)
+        self.done: set[tuple[str, str, str]] = set()
+
+    def resolved(self, schema: Any, which: int) -> tuple[Schema, str]:
+        """The schema behind a reference, with its name; what stands beside the reference holds as well."""
+        if schema is True or schema is None:
+            return {}, ""
+        if schema is False:
+            return {"not": {}}, ""
+        name, beside = "", {}
+        while "$ref" in schema:
+            reference: str = schema["$ref"]
+            beside = {key: value for key, value in schema.items() if key != "$ref"} | beside
+            schema = self.documents[which]
+            for part in reference.removeprefix("#/").split("/"):
+                schema = schema[part.replace("~1", "/").replace("~0", "~")]
+            name = reference.rsplit("/", 1)[1]
+        return {**schema, **beside}, name
+
+    def compare(self, old: Any, new: Any, way: str, place: str) -> Iterator[str]:
+        """Sentences about what breaks clients, each of which begins with `place`."""
+        (old, old_name), (new, new_name) = self.resolved(old, 0), self.resolved(new, 1)
+        if old_name:
+            if (old_name, new_name, way) in self.done:
+                return
+            self.done.add((old_name, new_name, way))
+            if old_name == new_name:
+                place = f"{way} schema {old_name}"
+        if not types_of(old) & types_of(new):
+            yield f"{place}: is {listed(types_of(new))} now, was {listed(types_of(old))}"
+            return
+        yield from self.types(old, new, way, place)
+        yield from values(old, new, way, place)
+        yield from bounds(old, new, way, place)
+        yield from rules(old, new, way, place)
+        yield from self.members(old, new, way, place)
+        for part, name in (("items", "items"), ("propertyNames", "names of members")):
+            if part in old or part in new:
+                yield from self.compare(old.get(part), new.get(part), way, f"{place}, {name}")
+        for choice in ("anyOf", "oneOf"):
+            yield from self.choices(old, new, way, place, choice)
+        for number, (one, other) in enumerate(paired(old.get("allOf", []), new.get("allOf", []))):
+            yield from self.compare(one, other, way, f"{place}, part {number + 1} of allOf")
+
+    def types(self, old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
+        before, after = types_of(old), types_of(new)
+        lost = before - after if way == REQUEST else after - before
+        if not lost:
+            return
+        yield f"{place}: takes no {listed(lost)} any more" if way == REQUEST else f"{place}: may be {listed(lost)} now"
+
+    def members(self, old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
+        before, after = old.get("properties", {}), new.get("properties", {})
+        for name, schema in before.items():
+            at = f"{place}, property `{name}`"
+            if name not in after:
+                yield f"{at}: is gone"
+            else:
+                yield from self.compare(schema, after[name], way, at)
+        were, are = set(old.get("required", [])), set(new.get("required", []))
+        if way == REQUEST:
+            for name in sorted(are - were):
+                yield f"{place}, property `{name}`: is required now"
+        else:
+            for name in sorted((were - are) & set(after)):
+                yield f"{place}, property `{name}`: may be missing now"
+        one, other = old.get("additionalProperties", True), new.get("additionalProperties", True)
+        if way == REQUEST and one is not False and other is False:
+            yield f"{place}: takes no further members any more"
+        elif isinstance(one, dict) or isinstance(other, dict):
+            if one is not False and other is not False:
+                yield from self.compare(one, other, way, f"{place}, further members")
+
+    def choices(self, old: Schema, new: Schema, way: str, place: str, choice: str) -> Iterator[str]:
+        """Where one of several schemas has to fit, in any order."""
+        before, after = old.get(choice), new.get(choice)
+        if before == after and not references(before):
+            return
+        if before is None or after is None:
+            if before is None and way == REQUEST:
+                yield f"{place}: has to fit one of several schemas now ({choice})"
+            elif after is None and way == RESPONSE:
+                yield f"{place}: does not have to fit one of the schemas any more ({choice})"
+            return
+        if len(before) == len(after):
+            # Most likely the same ones, so what is said of each says most.
+            for number, (one, other) in enumerate(zip(before, after)):
+                yield from self.compare(one, other, way, f"{place}, choice {number + 1} of {choice}")
+            return
+        for number, one in enumerate(before):
+            if not any(self.fits(one, other, way) for other in after):
+                yield f"{place}, choice {number + 1} of {choice}: is gone, or fits none any more"
+
+    def fits(self, old: Any, new: Any, way: str) -> bool:
+        trial = Comparison(*self.documents)
+        trial.done = set(self.done)
+        return next(trial.compare(old, new, way, ""), None) is None
+
+
+def types_of(schema: Schema) -> frozenset[str]:
+    kind = schema.get("type")
+    if kind is None:
+        return ALL_TYPES
+    kinds = {kind} if isinstance(kind, str) else set(kind)
+    # A whole number is a number.
+    return frozenset(kinds | {"integer"} if "number" in kinds else kinds)
+
+
+def listed(types: frozenset[str]) -> str:
+    return ", ".join(sorted(types - {"integer"} if "number" in types else types))
+
+
+def values(old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
+    def of(schema: Schema) -> list[Any] | None:
+        return [schema["const"]] if "const" in schema else schema.get("enum")
+
+    before, after = of(old), of(new)
+    if before is None:
+        if after is not None and way == REQUEST:
+            yield f"{place}: takes only {', '.join(map(shown, after))} now"
+        return
+    if after is None:
+        if way == RESPONSE:
+            yield f"{place}: may have other values than {', '.join(map(shown, before))} now"
+        return
+    for value in before:
+        if value not in after:
+            yield f"{place}: the value {shown(value)} is gone"
+
+
+def bounds(old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
+    for table, sign in ((UPPER_BOUNDS, 1), (LOWER_BOUNDS, -1)):
+        for name, words in table.items():
+            before, after = old.get(name), new.get(name)
+            tight, loose = (after, before) if way == REQUEST else (before, after)
+            if tight is None or (loose is not None and sign * tight >= sign * loose):
+                continue
+            was = "without this bound before" if before is None else f"{words.format(before)} before"
+            now = "without this bound now" if after is None else f"{words.format(after)} now"
+            yield f"{place}: {now}, {was} ({name})"
+
+
+def rules(old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
+    for name in RULES:
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if (after if way == REQUEST else before) is None:
+            continue
+        yield f"{place}: {name} is {shown(after)} now, was {shown(before)}"
+    before, after = old.get("default"), new.get("default")
+    if way == REQUEST and "default" in old and before != after:
+        yield f"{place}: is {shown(after)} when left out, was {shown(before)}"
+
+
+def references(value: Any) -> bool:
+    return '"$ref"' in json.dumps(value)
+
+
+def paired(one: list[Any], other: list[Any]) -> Iterator[tuple[Any, Any]]:
+    for number in range(max(len(one), len(other))):
+        yield (one[number] if number < len(one) else None, other[number] if number < len(other) else None)

@@ -1,0 +1,238 @@
+"""That each way to break clients is found and named, and that what does not break them passes.
+
+usage: python3 -m unittest discover --start-directory compatibility --top-level-directory ., from the folder openapi
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any, Callable
+
+from . import __main__ as check
+from .operations import breaks
+
+SMALL = {
+    "paths": {
+        "/notes": {
+            "post": {
+                "operationId": "create_note",
+                "security": [{"key": ["write"]}],
+                "parameters": [
+                    {"name": "wait", "in": "query", "schema": {"type": "string", "enum": ["ready", "stored"]}},
+                    {"name": "filter", "in": "query", "content": {"application/json": {"schema": {"type": "object"}}}},
+                ],
+                "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewNote"}}}},
+                "responses": {
+                    "201": {
+                        "headers": {"ETag": {"required": True, "schema": {"type": "string"}}},
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Note"}}},
+                    },
+                    "404": {"$ref": "#/components/responses/NotFound"},
+                },
+            },
+        },
+    },
+    "components": {
+        "responses": {"NotFound": {"content": {"application/problem+json": {"schema": {"type": "object"}}}}},
+        "schemas": {
+            "NewNote": {
+                "type": "object",
+                "required": ["text"],
+                "properties": {
+                    "text": {"type": "string", "maxLength": 100, "minLength": 1, "pattern": "^[^x]*$"},
+                    "weight": {"type": ["number", "null"], "minimum": 0, "default": 1},
+                    "kind": {"type": "string", "enum": ["a", "b"]},
+                    "parts": {"type": "array", "maxItems": 3, "items": {"$ref": "#/components/schemas/NewNote"}},
+                    "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                },
+            },
+            "Note": {
+                "type": "object",
+                "required": ["id", "state"],
+                "properties": {
+                    "id": {"type": "string", "format": "uuid"},
+                    "state": {"type": "string", "enum": ["new", "old"]},
+                    "score": {"type": "number", "maximum": 1},
+                },
+            },
+        },
+    },
+}
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def create(document: dict[str, Any]) -> dict[str, Any]:
+    return document["paths"]["/notes"]["post"]
+
+
+def sent(document: dict[str, Any]) -> dict[str, Any]:
+    return document["components"]["schemas"]["NewNote"]
+
+
+def got(document: dict[str, Any]) -> dict[str, Any]:
+    return document["components"]["schemas"]["Note"]
+
+
+def after(change: Change, document: dict[str, Any] = SMALL) -> list[str]:
+    changed = copy.deepcopy(document)
+    change(changed)
+    return breaks(document, changed)
+
+
+BREAKS: list[tuple[Change, str]] = [
+    (lambda d: d["paths"].pop("/notes"), "operation create_note: POST /notes is gone"),
+    (lambda d: create(d).update(operationId="make_note"), "operation create_note: is called `make_note` now"),
+    (lambda d: create(d).update(security=[{"key": ["admin"]}]),
+     "operation create_note: key with write is not enough any more"),
+    (lambda d: create(d)["parameters"].pop(0), "operation create_note, query parameter `wait`: is gone"),
+    (lambda d: create(d)["parameters"][0].update(required=True),
+     "operation create_note, query parameter `wait`: is required now"),
+    (lambda d: create(d)["parameters"][0]["schema"]["enum"].remove("stored"),
+     "operation create_note, query parameter `wait`: the value `stored` is gone"),
+    (lambda d: create(d)["parameters"].append({"name": "by", "in": "query", "required": True, "schema": {}}),
+     "operation create_note, query parameter `by`: is new and required"),
+    (lambda d: create(d)["parameters"].__setitem__(1, {"name": "filter", "in": "query", "schema": {"type": "object"}}),
+     "operation create_note, query parameter `filter`: is written in another way (schema, content)"),
+    (lambda d: create(d)["requestBody"].update(required=True), "operation create_note, body: is required now"),
+    (lambda d: create(d).pop("requestBody"), "operation create_note, body: is gone"),
+    (lambda d: create(d)["requestBody"]["content"].update({"application/json": None}) or
+     create(d)["requestBody"]["content"].pop("application/json"),
+     "operation create_note, body: application/json is gone"),
+    (lambda d: create(d)["responses"].pop("404"), "operation create_note, answer 404: is gone"),
+    (lambda d: d["components"]["responses"]["NotFound"].update(content={}),
+     "operation create_note, answer 404: application/problem+json is gone"),
+    (lambda d: create(d)["responses"]["201"]["headers"].pop("ETag"),
+     "operation create_note, answer 201, header `ETag`: is gone"),
+    (lambda d: create(d)["responses"]["201"]["headers"]["ETag"].pop("required"),
+     "operation create_note, answer 201, header `ETag`: may be missing now"),
+    (lambda d: sent(d)["properties"].pop("kind"), "request schema NewNote, property `kind`: is gone"),
+    (lambda d: sent(d)["required"].append("kind"), "request schema NewNote, property `kind`: is required now"),
+    (lambda d: sent(d)["properties"]["text"].update(maxLength=99),
+     "request schema NewNote, property `text`: at most 99 characters now, at most 100 characters before (maxLength)"),
+    (lambda d: sent(d)["properties"]["text"].update(minLength=2),
+     "request schema NewNote, property `text`: at least 2 characters now, at least 1 characters before (minLength)"),
+    (lambda d: sent(d)["properties"]["weight"].update(maximum=5),
+     "request schema NewNote, property `weight`: at most 5 now, without this bound before (maximum)"),
+    (lambda d: sent(d)["properties"]["text"].update(pattern="^[a-z]*$"),
+     "request schema NewNote, property `text`: pattern is `^[a-z]*$` now, was `^[^x]*$`"),
+    (lambda d: sent(d)["properties"]["weight"].update(type="number"),
+     "request schema NewNote, property `weight`: takes no null any more"),
+    (lambda d: sent(d)["properties"]["weight"].update(type=["integer", "null"]),
+     "request schema NewNote, property `weight`: takes no number any more"),
+    (lambda d: sent(d)["properties"]["weight"].update(default=2),
+     "request schema NewNote, property `weight`: is `2` when left out, was `1`"),
+    (lambda d: sent(d)["properties"]["kind"]["enum"].remove("b"),
+     "request schema NewNote, property `kind`: the value `b` is gone"),
+    (lambda d: sent(d)["properties"]["parts"].update(items={"type": "string"}),
+     "request schema NewNote, property `parts`, items: is string now, was object"),
+    (lambda d: sent(d).update(additionalProperties=False),
+     "request schema NewNote: takes no further members any more"),
+    (lambda d: sent(d)["properties"]["either"]["anyOf"].pop(),
+     "request schema NewNote, property `either`, choice 2 of anyOf: is gone, or fits none any more"),
+    (lambda d: sent(d)["properties"]["text"].update(anyOf=[{"pattern": "a"}]),
+     "request schema NewNote, property `text`: has to fit one of several schemas now (anyOf)"),
+    (lambda d: got(d)["properties"].pop("score"), "response schema Note, property `score`: is gone"),
+    (lambda d: got(d)["required"].remove("id"), "response schema Note, property `id`: may be missing now"),
+    (lambda d: got(d)["properties"]["id"].update(type=["string", "null"]),
+     "response schema Note, property `id`: may be null now"),
+    (lambda d: got(d)["properties"]["id"].pop("format"),
+     "response schema Note, property `id`: format is `null` now, was `uuid`"),
+    (lambda d: got(d)["properties"]["state"]["enum"].remove("old"),
+     "response schema Note, property `state`: the value `old` is gone"),
+    (lambda d: got(d)["properties"]["score"].pop("maximum"),
+     "response schema Note, property `score`: without this bound now, at most 1 before (maximum)"),
+]
+
+ADDITIONS: list[tuple[str, Change]] = [
+    ("an operation", lambda d: d["paths"].update({"/new": {"get": create(d)}})),
+    ("a parameter", lambda d: create(d)["parameters"].append({"name": "n", "in": "query", "schema": {}})),
+    ("a way in", lambda d: create(d)["security"].append({})),
+    ("a status", lambda d: create(d)["responses"].update({"409": {}})),
+    ("a header", lambda d: create(d)["responses"]["201"]["headers"].update({"Location": {}})),
+    ("a media type", lambda d: create(d)["requestBody"]["content"].update({"text/plain": {}})),
+    ("a request field", lambda d: sent(d)["properties"].update(more={"type": "string"})),
+    ("an optional field", lambda d: sent(d).pop("required")),
+    ("a wider bound", lambda d: sent(d)["properties"]["text"].update(maxLength=101)),
+    ("no bound", lambda d: sent(d)["properties"]["text"].pop("pattern")),
+    ("a wider type", lambda d: sent(d)["properties"]["text"].update(type=["string", "null"])),
+    ("a request value", lambda d: sent(d)["properties"]["kind"]["enum"].append("c")),
+    ("a choice", lambda d: sent(d)["properties"]["either"]["anyOf"].insert(0, {"type": "null"})),
+    ("a response field", lambda d: got(d)["properties"].update(more={"type": "string"})),
+    ("a field that is always there", lambda d: got(d)["required"].append("score")),
+    ("a response value", lambda d: got(d)["properties"]["state"]["enum"].append("older")),
+    ("a tighter response", lambda d: got(d)["properties"]["score"].update(maximum=0.5, type="integer")),
+    ("words", lambda d: got(d).update(description="another", title="another", examples=[1])),
+]
+
+
+class Breaks(unittest.TestCase):
+    def test_each_break_is_named(self) -> None:
+        for change, sentence in BREAKS:
+            with self.subTest(sentence):
+                self.assertEqual(after(change), [sentence])
+
+    def test_additions_pass(self) -> None:
+        for name, change in ADDITIONS:
+            with self.subTest(name):
+                self.assertEqual(after(change), [])
+
+    def test_each_property_and_bound_of_the_real_document_is_looked_at(self) -> None:
+        real = json.loads((check.HERE / "openapi.json").read_text())
+        self.assertEqual(breaks(real, copy.deepcopy(real)), [])
+        for schema, name in (("ContextInput", "ttl_seconds"), ("Context", "version"), ("ProblemDetails", "code")):
+            def remove(document: dict[str, Any]) -> None:
+                document["components"]["schemas"][schema]["properties"].pop(name)
+
+            self.assertTrue(any(f"{schema}, property `{name}`: is gone" in s for s in after(remove, real)), name)
+
+        def tighten(document: dict[str, Any]) -> None:
+            document["components"]["schemas"]["ContextInput"]["properties"]["ttl_seconds"]["maximum"] = 60
+
+        expected = "property `ttl_seconds`: at most 60 now, at most 316224000 before (maximum)"
+        self.assertTrue(any(expected in sentence for sentence in after(tighten, real)))
+
+
+class Declarations(unittest.TestCase):
+    SENTENCE = "response schema Note, property `score`: is gone"
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = Path(folder.name) / "breaking.toml"
+        self.changed = copy.deepcopy(SMALL)
+        got(self.changed)["properties"].pop("score")
+
+    def declare(self, *sentences: str, reason: str = "Nobody has ever had a use for it.") -> dict[str, str]:
+        self.file.write_text("".join(f"[[break]]\nwhat = '{s}'\nreason = '{reason}'\n" for s in sentences))
+        return check.declared(self.file)
+
+    def test_a_break_has_to_be_declared(self) -> None:
+        self.assertEqual(check.verdict(SMALL, self.changed, {}), [self.SENTENCE])
+        self.assertEqual(check.verdict(SMALL, self.changed, self.declare(self.SENTENCE)), [])
+
+    def test_a_declaration_that_is_no_break_is_refused(self) -> None:
+        meant = self.declare(self.SENTENCE)
+        self.assertEqual(check.verdict(SMALL, SMALL, meant), [f"declared, but no break: {self.SENTENCE}"])
+
+    def test_a_declaration_has_a_reason_and_is_the_only_one(self) -> None:
+        for sentences, reason in (((self.SENTENCE,), ""), ((self.SENTENCE, self.SENTENCE), "It was never filled in.")):
+            with self.assertRaises(SystemExit):
+                self.declare(*sentences, reason=reason)
+
+    def test_the_last_release_is_the_highest_version(self) -> None:
+        folder = self.file.parent
+        for version in ("0.9.0", "0.10.0", "0.2.10"):
+            (folder / f"{version}.json").touch()
+        self.assertEqual(check.last_release(folder).stem, "0.10.0")
+        (folder / "latest.json").touch()
+        with self.assertRaises(SystemExit):
+            check.last_release(folder)
+
+
+if __name__ == "__main__":
+    unittest.main()
