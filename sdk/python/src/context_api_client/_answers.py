@@ -1,0 +1,16 @@
+"""Taking the answers of the generated functions."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from .generated.types import Response
+
+T = TypeVar("T")
+
+
+def expect(kind: type[T], response: Response[Any]) -> T:
+    """The transport raises whatever is no success, so an answer without ``kind`` is none of this service."""
+    if not isinstance(response.parsed, kind):
+        raise TypeError(f"the answer, of HTTP status {response.status_code.value}, is no {kind.__name__}")
+    return response.parsed

@@ -1,0 +1,80 @@
+"""What is sent again, and what is not."""
+
+from __future__ import annotations
+
+from time import monotonic
+from uuid import UUID
+
+import httpx
+import pytest
+from context_api_client import ConnectionFailed, ContextApi, Retry, Unavailable
+from faults import Faulty, problem
+
+QUICK = Retry(times=3, pause=0.01)
+
+
+def faulty(url: str, key: str, *faults: str | int | httpx.Response) -> tuple[ContextApi, Faulty]:
+    transport = Faulty(*faults)
+    return ContextApi(url, key, retry=QUICK, transport=transport), transport
+
+
+def test_a_write_whose_answer_is_lost_is_done_once(url: str, key: str, user: UUID) -> None:
+    api, transport = faulty(url, key, "lost", 10)
+    with api:
+        made = api.contexts.create(user_id=user, context_type="note", content="once", text="")
+        assert [context.id for context in api.contexts.list(user_id=user)] == [made.id]
+    names = {request.headers.get("Idempotency-Key") for request in transport.requests[:3]}
+    assert len(names) == 1
+    assert None not in names
+
+
+def test_gives_up_after_a_while(url: str, key: str) -> None:
+    api, transport = faulty(url, key, *["refused"] * 9)
+    with api, pytest.raises(ConnectionFailed):
+        api.usage()
+    assert len(transport.requests) == 4
+
+
+def test_waits_as_long_as_it_is_asked(url: str, key: str) -> None:
+    api, transport = faulty(url, key, problem(429, "rate_limited", 1))
+    began = monotonic()
+    with api:
+        api.usage()
+    assert monotonic() - began >= 1
+    assert len(transport.requests) == 2
+
+
+def test_does_not_wait_for_ever(url: str, key: str) -> None:
+    api, transport = faulty(url, key, problem(503, "database_unavailable", 3600))
+    with api, pytest.raises(Unavailable) as away:
+        api.usage()
+    assert away.value.retry_after == 3600
+    assert len(transport.requests) == 1
+
+
+def test_a_conditional_change_is_sent_again_only_if_it_was_not_done(url: str, key: str, user: UUID) -> None:
+    api, transport = faulty(url, key)
+    with api:
+        made = api.contexts.create(user_id=user, context_type="note", content=1, text="")
+    api, transport = faulty(url, key, "refused", problem(503, "database_busy", 0), "lost")
+    with api, pytest.raises(ConnectionFailed):
+        api.contexts.patch(made.id, content=2, if_version=1)
+    assert len(transport.requests) == 3
+
+
+def test_a_delete_whose_answer_is_lost_has_worked(url: str, key: str, user: UUID) -> None:
+    api, transport = faulty(url, key)
+    with api:
+        made = api.contexts.create(user_id=user, context_type="note", content=1, text="")
+    api, transport = faulty(url, key, "lost")
+    with api:
+        api.contexts.delete(made.id)
+    assert len(transport.requests) == 2
+
+
+def test_a_name_is_sent_only_with_writes(url: str, key: str, user: UUID) -> None:
+    api, transport = faulty(url, key)
+    with api:
+        api.contexts.count(user_id=user)
+        api.contexts.search(query="nothing", user_id=user, mode="keyword")
+    assert not [request for request in transport.requests if "Idempotency-Key" in request.headers]

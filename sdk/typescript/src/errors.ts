@@ -1,0 +1,70 @@
+/** What can go wrong, as values that a program can tell apart by their stable `code`. */
+
+import type { components } from "./generated/schema.js";
+
+export type ErrorCode = components["schemas"]["ErrorCode"];
+export type ProblemDetails = components["schemas"]["ProblemDetails"];
+export type FieldProblem = components["schemas"]["FieldProblem"];
+
+/** The service answered, and the answer is an error. */
+export class ApiError<Code extends string = ErrorCode> extends Error {
+  override readonly name = "ApiError";
+
+  constructor(
+    readonly status: number,
+    /** Stable. A newer service may have codes that this version does not know. */
+    readonly code: Code,
+    /** What the service said; null when it was not the service that answered, but a proxy. */
+    readonly problem: ProblemDetails | null,
+    /** Quote it to the operators. */
+    readonly requestId: string | null,
+    /** How long the service asked to be left alone. */
+    readonly retryAfterSeconds: number | null,
+  ) {
+    super(problem ? `${problem.title} (${status} ${code}): ${problem.detail}` : `HTTP status ${status}`);
+  }
+
+  /** What is wrong with which field. */
+  get fields(): readonly FieldProblem[] {
+    return this.problem?.errors ?? [];
+  }
+}
+
+/** No answer came: no connection, a broken one, or none in time. Whether the request was carried out is not known. */
+export class ConnectionError extends Error {
+  override readonly name = "ConnectionError";
+}
+
+/** Whether `error` is the service's, and of this code if one is given. */
+export function isApiError<Code extends ErrorCode = ErrorCode>(error: unknown, code?: Code): error is ApiError<Code> {
+  return error instanceof ApiError && (code === undefined || error.code === code);
+}
+
+/** Reads an error from an answer. */
+export async function readError(response: Response): Promise<ApiError<string>> {
+  const problem = asProblem(await response.text());
+  return new ApiError(
+    response.status,
+    problem?.code ?? "unknown",
+    problem,
+    response.headers.get("x-request-id"),
+    retryAfterSeconds(response.headers.get("retry-after")),
+  );
+}
+
+function asProblem(body: string): ProblemDetails | null {
+  try {
+    const value: unknown = JSON.parse(body);
+    const isProblem = typeof value === "object" && value !== null && "code" in value && typeof value.code === "string";
+    return isProblem ? (value as ProblemDetails) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Seconds or a date, by RFC 9110. */
+function retryAfterSeconds(header: string | null): number | null {
+  if (header === null) return null;
+  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.max(0, seconds) : null;
+}

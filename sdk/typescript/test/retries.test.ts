@@ -1,0 +1,80 @@
+/** What is sent again, and what is not. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { test } from "node:test";
+import { ConnectionError, isApiError } from "context-api-client";
+import { busy, connect, type Fault, Faulty, newUser } from "./support.js";
+
+function faulty(...faults: Fault[]) {
+  const network = new Faulty(...faults);
+  return { api: connect({ fetch: network.fetch }), network };
+}
+
+const note = () => ({ user_id: newUser(), context_type: "note", content: "once", text: "" });
+
+test("a write whose answer is lost is done once", async () => {
+  const { api, network } = faulty("lost", 10);
+  const body = note();
+  const made = await api.contexts.create(body);
+  assert.equal(await api.contexts.count({ user_id: body.user_id }), 1);
+  const names = new Set(network.requests.slice(0, 3).map((request) => request.headers.get("idempotency-key")));
+  assert.equal(names.size, 1);
+  assert(!names.has(null));
+  assert.equal(made.version, 1);
+});
+
+test("gives up after a while", async () => {
+  const { api, network } = faulty("refused", "refused", "refused", "refused", "refused");
+  await assert.rejects(api.usage(), ConnectionError);
+  assert.equal(network.requests.length, 4);
+});
+
+test("waits as long as it is asked", async () => {
+  const { api, network } = faulty(busy(429, "rate_limited", 1));
+  const began = performance.now();
+  await api.usage();
+  assert(performance.now() - began >= 1000);
+  assert.equal(network.requests.length, 2);
+});
+
+test("does not wait for ever", async () => {
+  const { api, network } = faulty(busy(503, "database_unavailable", 3600));
+  await assert.rejects(api.usage(), (error) => isApiError(error, "database_unavailable") && error.retryAfterSeconds === 3600);
+  assert.equal(network.requests.length, 1);
+});
+
+test("a conditional change is sent again only if it was not done", async () => {
+  const made = await connect().contexts.create(note());
+  const { api, network } = faulty("refused", busy(503, "database_busy", 0), "lost");
+  await assert.rejects(api.contexts.patch(made.id, { content: "twice" }, { ifVersion: 1 }), ConnectionError);
+  assert.equal(network.requests.length, 3);
+});
+
+test("a delete whose answer is lost has worked", async () => {
+  const made = await connect().contexts.create(note());
+  const { api, network } = faulty("lost");
+  await api.contexts.delete(made.id);
+  assert.equal(network.requests.length, 2);
+});
+
+test("a name is sent only with writes", async () => {
+  const { api, network } = faulty();
+  await api.contexts.count({ user_id: newUser() });
+  await api.contexts.search({ query: "nothing", user_id: newUser(), mode: "keyword" });
+  assert.deepEqual(network.requests.map((request) => request.headers.get("idempotency-key")), [null, null]);
+});
+
+test("ends when it is asked to", async () => {
+  await assert.rejects(connect().usage({ signal: AbortSignal.abort(new Error("enough")) }), /enough/);
+});
+
+test("ends when no answer comes", async () => {
+  const silent = createServer().listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const { port } = silent.address() as AddressInfo;
+  const api = connect({ baseUrl: `http://127.0.0.1:${port}`, timeoutMs: 100, retries: 0 });
+  await assert.rejects(api.usage(), ConnectionError);
+  silent.close();
+});
