@@ -33,7 +33,7 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
         if "patternProperties" in schema:
             del schema["patternProperties"]
             schema["additionalProperties"] = True
-    open_objects(schemas)
+    loosen(schemas)
     for operation in operations(document):
         for parameter in operation.get("parameters", []):
             make_text(parameter)
@@ -44,17 +44,21 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def open_objects(schema: Any) -> None:
-    """An object of which nothing is said may hold anything; to some generators it is an empty one."""
+def loosen(schema: Any) -> None:
+    """An object of which nothing is said may hold anything; to some generators it is an empty one. And between the least and
+    the largest double one of them computes the distance, which is none."""
     if isinstance(schema, list):
         for part in schema:
-            open_objects(part)
+            loosen(part)
     elif isinstance(schema, dict):
         kind = schema.get("type")
         if (kind == "object" or isinstance(kind, list) and "object" in kind) and "properties" not in schema:
             schema.setdefault("additionalProperties", True)
+        for bound in ("minimum", "maximum"):
+            if isinstance(schema.get(bound), float) and abs(schema[bound]) > 1e300:
+                del schema[bound]
         for part in schema.values():
-            open_objects(part)
+            loosen(part)
 
 
 def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

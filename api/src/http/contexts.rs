@@ -22,8 +22,8 @@ use super::{
     problem::{
         Problem,
         responses::{
-            BodyProblems, ConditionProblems, NoSuchContext, Problems, UserProblems, WriteOnceProblems,
-            WriteProblems,
+            BodyProblems, ConditionProblems, FilterProblems, NoSuchContext, Problems, UserProblems,
+            WriteOnceProblems, WriteProblems,
         },
     },
     waiting::WaitQuery,
@@ -218,7 +218,7 @@ pub async fn get_context(
     security(("api_key" = ["read"])),
     params(ListQuery),
     responses((status = 200, description = "A page.", body = ContextPage),
-        Problems, UserProblems)
+        Problems, UserProblems, FilterProblems)
 )]
 #[get("/v1/contexts")]
 pub async fn list_contexts(

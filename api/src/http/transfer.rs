@@ -23,7 +23,7 @@ use super::{
     contexts::{context_type_parameter, filter_of_parameter},
     problem::{
         Problem, ProblemDetails,
-        responses::{ImportProblems, Problems, UserProblems},
+        responses::{FilterProblems, ImportProblems, Problems, UserProblems},
     },
 };
 use crate::{
@@ -211,7 +211,7 @@ pub async fn import_contexts(
     responses(
         (status = 200, description = "A context in each line.", body = String, content_type = "application/x-ndjson",
          headers(("Context-As-Of" = String, description = "The moment that the export shows."))),
-        Problems, UserProblems
+        Problems, UserProblems, FilterProblems
     )
 )]
 #[get("/v1/contexts/export")]

@@ -62,7 +62,7 @@ def test_an_export_goes_on_where_it_broke_off(url: str, key: str, api: ContextAp
     api.contexts.import_(list(lines(user, 50)))
     transport = Faulty(3_000, 4_000)
     with ContextApi(url, key, transport=transport) as broken:
-        seen = []
+        seen: list[object] = []
         for line in broken.contexts.export(user_id=user):
             if not seen:
                 # After the moment of the export.

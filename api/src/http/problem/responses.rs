@@ -20,6 +20,8 @@ enum Refusal {
     BadParameter,
     /// The body or a parameter is malformed.
     BadRequest,
+    /// A parameter, or something in the filter, is malformed.
+    BadFilter,
     /// The body broke off, or a parameter is malformed.
     BadLines,
     /// The API key is missing or not valid.
@@ -97,6 +99,7 @@ impl Refusal {
         match self {
             Self::BadParameter => &[C::InvalidParameter],
             Self::BadRequest => &[C::InvalidRequest, C::InvalidJson, C::InvalidParameter],
+            Self::BadFilter => &[C::InvalidParameter, C::InvalidRequest],
             Self::BadLines => &[C::InvalidJson, C::InvalidParameter],
             Self::Unauthorized => &[C::MissingApiKey, C::InvalidApiKey],
             Self::MissingScope => &[C::MissingScope],
@@ -239,6 +242,8 @@ groups! {
     Problems: BadParameter Unauthorized MissingScope RateLimited Internal Unavailable;
     /// One that names a user.
     UserProblems: UserNotAllowed;
+    /// One that takes a filter as a parameter.
+    FilterProblems: BadFilter;
     /// One for operators.
     OperatorProblems: NotOperator;
     /// One that takes a body.

@@ -32,7 +32,7 @@ def _verbatim(kind: type[Any]) -> type[Any]:
 
 def body(kind: type[T], fields: Mapping[str, Any]) -> T:
     """A ``kind`` that is sent as these fields."""
-    made: Any = object.__new__(_verbatim(kind))
+    made: Any = object.__new__(_verbatim(cast(Any, kind)))
     made.fields = jsonable(fields)
     return cast(T, made)
 
