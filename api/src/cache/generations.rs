@@ -14,6 +14,7 @@ use redis::Pipeline;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 use uuid::Uuid;
 
@@ -32,6 +33,9 @@ const TENANTS_MAX: u64 = 100_000;
 const TTL: Duration = Duration::from_secs(24 * 3600);
 /// Requests that may wait for the next read.
 const WAITING_MAX: usize = 16_384;
+/// How often Redis is asked when nobody wants to know anything. A master that hangs for long enough to be replaced must not go
+/// unnoticed: it would answer again when it goes on, and not know that it is none any more.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Of those, as many as are answered by one read.
 const TOGETHER_MAX: usize = 1_024;
 
@@ -127,7 +131,10 @@ async fn answer(remote: Remote, mut asked: mpsc::Receiver<Ask>) {
     // A process that died may have left unsaid what it changed.
     remote.begin_epoch().await;
     let mut asks = Vec::new();
-    while asked.recv_many(&mut asks, TOGETHER_MAX).await > 0 {
+    loop {
+        if let Ok(0) = timeout(ASK_EVERY, asked.recv_many(&mut asks, TOGETHER_MAX)).await {
+            return;
+        }
         let tenants: HashSet<TenantId> = asks.iter().filter_map(Ask::reads).collect();
         let tenants: Vec<TenantId> = tenants.into_iter().collect();
         let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();

@@ -28,11 +28,12 @@ pub(super) enum Redirects {
     Fail,
 }
 
-/// Opened by the first one who asks. One that is lost is opened again by [`Link::reopen`] alone; only that to a single server
-/// does so by itself.
+/// Opened by the first one who asks. One that was lost is found again by [`Link::find`] and [`Link::hold`] alone, so that nobody gets
+/// from one server to another unnoticed; only the connection to a single server is opened again by itself.
 pub(super) struct Link {
     way: Way,
     held: Mutex<Held>,
+    opening: tokio::sync::Mutex<()>,
     response_deadline: Duration,
 }
 
@@ -46,6 +47,17 @@ enum Held {
     Unopened,
     Open(Connection),
     Lost,
+}
+
+impl Held {
+    /// None when nobody has asked for it yet.
+    fn connection(&self) -> RedisResult<Option<Connection>> {
+        match self {
+            Self::Unopened => Ok(None),
+            Self::Open(connection) => Ok(Some(connection.clone())),
+            Self::Lost => Err(RedisError::from((ErrorKind::Io, "the connection was lost"))),
+        }
+    }
 }
 
 impl Link {
@@ -81,32 +93,45 @@ impl Link {
                 Way::Sentinels(tokio::sync::Mutex::new(client))
             }
         };
-        Ok(Self { way, held: Mutex::new(Held::Unopened), response_deadline })
+        Ok(Self {
+            way,
+            held: Mutex::new(Held::Unopened),
+            opening: tokio::sync::Mutex::default(),
+            response_deadline,
+        })
     }
 
     /// # Errors
     /// When it was lost, or cannot be opened for the first time.
     pub(super) async fn connection(&self) -> RedisResult<Connection> {
-        match &*self.held() {
-            Held::Open(connection) => return Ok(connection.clone()),
-            Held::Lost => {
-                return Err(RedisError::from((ErrorKind::Io, "the connection was lost")));
-            }
-            Held::Unopened => {}
+        if let Some(held) = self.held().connection()? {
+            return Ok(held);
         }
-        self.open().await
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(held) = self.held().connection()? {
+            return Ok(held);
+        }
+        let opened = self.open().await?;
+        let mut held = self.held();
+        // It may have been lost meanwhile.
+        let there = held.connection()?;
+        if there.is_none() {
+            *held = Held::Open(opened.clone());
+        }
+        Ok(there.unwrap_or(opened))
     }
 
-    /// A connection, whatever became of the last one.
-    pub(super) async fn reopen(&self) -> RedisResult<Connection> {
-        let held = match &*self.held() {
-            Held::Open(connection) => Some(connection.clone()),
-            Held::Lost | Held::Unopened => None,
-        };
+    /// The connection, or a new one that nobody else has before [`Link::hold`].
+    pub(super) async fn find(&self) -> RedisResult<Connection> {
+        let held = self.held().connection().ok().flatten();
         match held {
             Some(connection) => Ok(connection),
             None => self.open().await,
         }
+    }
+
+    pub(super) fn hold(&self, connection: Connection) {
+        *self.held() = Held::Open(connection);
     }
 
     /// It did not answer. Where servers take each other's place, the next one may be another one.
@@ -117,7 +142,7 @@ impl Link {
     }
 
     async fn open(&self) -> RedisResult<Connection> {
-        let connection = match &self.way {
+        Ok(match &self.way {
             Way::Server(manager) => Connection::Server(manager.clone()),
             Way::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
             Way::Sentinels(client) => {
@@ -125,9 +150,7 @@ impl Link {
                 let mut client = client.lock().await;
                 Connection::Master(client.get_async_connection_with_config(&config).await?)
             }
-        };
-        *self.held() = Held::Open(connection.clone());
-        Ok(connection)
+        })
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -28,8 +28,9 @@ const RETURN_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is looked whether Redis is back.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// How long after an outage nothing is believed that depends on what other processes have told Redis: one of them may still be
-/// finding out that it is back. Several times what that takes.
-const SETTLE: Duration = Duration::from_secs(2);
+/// finding out that it is back, which takes it a pause and a look.
+const SETTLE: Duration = Duration::from_millis(6_500);
+const _: () = assert!(SETTLE.as_millis() > PROBE_EVERY.as_millis() + RETURN_DEADLINE.as_millis());
 
 /// A random word that stands for all that Redis was told before it was last away, or lost it. See [`super::generations`].
 pub(super) const EPOCH_KEY: &str = "context-api:v1:{generations}:epoch";
@@ -57,6 +58,8 @@ pub(super) struct Remote(Arc<Inner>);
 struct Inner {
     link: Link,
     probe: Probe,
+    /// Held by the one who finds out whether it is back.
+    looking: tokio::sync::Mutex<()>,
     is_up: AtomicBool,
     /// How often something was to be told to Redis while it was away.
     untold: AtomicU64,
@@ -77,6 +80,7 @@ impl Remote {
         Ok(Self(Arc::new(Inner {
             link,
             probe,
+            looking: tokio::sync::Mutex::default(),
             is_up: AtomicBool::new(true),
             untold: AtomicU64::new(0),
             back_since: Mutex::default(),
@@ -113,7 +117,7 @@ impl Remote {
     /// Finds out whether what has just failed was no more than a connection that had broken, and mends it.
     pub(super) async fn look_again(&self) {
         if !self.is_up() {
-            self.0.look(CONNECT_DEADLINE).await;
+            self.look(CONNECT_DEADLINE).await;
         }
     }
 
@@ -161,6 +165,35 @@ impl Remote {
         None
     }
 
+    /// Looks whether it is there, and makes good for what it was not told meanwhile; from then on it is asked again. False when
+    /// it has to be looked again.
+    async fn look(&self, deadline: Duration) -> bool {
+        let _one_at_a_time = self.0.looking.lock().await;
+        loop {
+            let untold = self.0.untold.load(Ordering::SeqCst);
+            let probed = Box::pin(async {
+                let connection = self.0.link.find().await?;
+                probe(connection.clone(), self.0.probe).await?;
+                RedisResult::Ok(connection)
+            });
+            let Ok(Ok(connection)) = tokio::time::timeout(deadline, probed).await else {
+                // Of one that was back, this is another outage, and another one looks.
+                let was_back = self.is_up();
+                self.note_outage("it went away again");
+                return was_back;
+            };
+            // Not before the probe: what is read by this connection has to be from after it.
+            self.0.link.hold(connection);
+            if !self.is_up() {
+                *self.0.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                self.0.is_up.store(true, Ordering::SeqCst);
+            }
+            if self.0.untold.load(Ordering::SeqCst) == untold {
+                return true;
+            }
+        }
+    }
+
     /// From now on nobody asks, but for one who finds out when it is back.
     pub(super) fn note_outage(&self, reason: &str) {
         metrics::counter!("cache_remote_failures_total").increment(1);
@@ -182,38 +215,14 @@ async fn probe(mut redis: Connection, probe: Probe) -> RedisResult<()> {
     }
 }
 
-impl Inner {
-    /// Whether it is back; from then on it is asked again.
-    async fn look(&self, deadline: Duration) -> bool {
-        let mut is_back = false;
-        loop {
-            let untold = self.untold.load(Ordering::SeqCst);
-            let probed = Box::pin(async { probe(self.link.reopen().await?, self.probe).await });
-            if !matches!(tokio::time::timeout(deadline, probed).await, Ok(Ok(()))) {
-                self.link.lose();
-                // Of one that was back, the next one who asks will notice.
-                return is_back;
-            }
-            if !is_back {
-                *self.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                self.is_up.store(true, Ordering::SeqCst);
-                is_back = true;
-            }
-            if self.untold.load(Ordering::SeqCst) == untold {
-                return true;
-            }
-        }
-    }
-}
-
 /// Looks until Redis is back or nobody needs it any more.
 async fn await_return(remote: Weak<Inner>) {
     let since = Instant::now();
     loop {
         tokio::time::sleep(PROBE_EVERY).await;
-        let Some(remote) = remote.upgrade() else { return };
+        let Some(remote) = remote.upgrade().map(Remote) else { return };
         // Somebody else may have found it back.
-        if remote.is_up.load(Ordering::SeqCst) || remote.look(RETURN_DEADLINE).await {
+        if remote.is_up() || remote.look(RETURN_DEADLINE).await {
             tracing::info!(after = ?since.elapsed(), "Redis is back");
             return;
         }

@@ -223,3 +223,20 @@ async fn a_cluster_that_fails_over_makes_no_answer_stale() {
 async fn sentinels_that_fail_over_make_no_answer_stale() {
     what_redis_forgets_when_it_fails_over_nobody_believes(RedisGroup::with_sentinel().await).await;
 }
+
+#[tokio::test]
+async fn who_asked_nothing_while_the_master_was_replaced_does_not_believe_the_old_one() {
+    let group = RedisGroup::with_sentinel().await;
+    let replicas = Box::pin(Replicas::start(&group.options())).await;
+    replicas.write_and_read(1).await;
+    replicas.remember(1).await;
+    group.master.hang();
+    group.failed_over().await;
+    let patch = json!({"text": "number 2"}).to_string();
+    let written = replicas.one.send(Method::PATCH, &replicas.path, patch).await;
+    assert_eq!(written.status, StatusCode::OK, "{:?}", written.body);
+    // For some seconds it still takes itself for the master.
+    group.master.go_on();
+    replicas.read(2).await;
+    replicas.remember(2).await;
+}
