@@ -12,9 +12,15 @@ use std::{
 };
 
 use moka::future::Cache as Local;
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::error::{Error, Result};
+
+/// Looks at once that nobody waits for: they join the queue for the database before those who do.
+const RENEWALS_MAX: usize = 8;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +30,7 @@ pub(super) struct LookedUp<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clon
     keeps: fn(&V) -> bool,
     /// How often something was forgotten on purpose: what was looked up before is then not put here any more.
     forgotten: Arc<AtomicU64>,
+    renewals: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -44,7 +51,13 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
     /// Holds `entries_max` for `ttl`, of what `keeps` says may be.
     pub(super) fn new(entries_max: u64, ttl: Duration, keeps: fn(&V) -> bool) -> Self {
         let entries = Local::builder().max_capacity(entries_max).time_to_live(ttl).build();
-        Self { entries, ttl, keeps, forgotten: Arc::default() }
+        Self {
+            entries,
+            ttl,
+            keeps,
+            forgotten: Arc::default(),
+            renewals: Arc::new(Semaphore::new(RENEWALS_MAX)),
+        }
     }
 
     /// What is there, or what `look` answers, which runs once however many ask. What is there is what the database said within
@@ -79,8 +92,11 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         if let Some(entry) = self.entries.get(&key).await {
             let age = now.saturating_duration_since(entry.since);
             if age < self.ttl {
-                if age > self.ttl / 2 && !entry.is_renewed.swap(true, Ordering::Relaxed) {
-                    self.renew(now, key, renew());
+                if age > self.ttl / 2
+                    && let Ok(turn) = Arc::clone(&self.renewals).try_acquire_owned()
+                    && !entry.is_renewed.swap(true, Ordering::Relaxed)
+                {
+                    self.renew(now, key, renew(), turn);
                 }
                 return Ok(entry.value);
             }
@@ -100,10 +116,11 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         if self.entries.get(&key).await.is_some_and(|entry| !is_fresh(&entry)) {
             self.entries.invalidate(&key).await;
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let looked =
             self.entries.try_get_with(key.clone(), async { Ok(Entry::new(look().await?, now)) }).await;
         let entry = looked.map_err(|shared: Arc<Error>| Error::copy_of(&shared))?;
-        if !(self.keeps)(&entry.value) {
+        if !(self.keeps)(&entry.value) || self.forgotten.load(Ordering::SeqCst) != forgotten {
             self.entries.invalidate(&key).await;
         }
         Ok(entry.value)
@@ -114,9 +131,16 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         self.entries.invalidate(key).await;
     }
 
-    fn renew(&self, now: Instant, key: K, look: impl Future<Output = Result<V>> + Send + 'static) {
+    fn renew(
+        &self,
+        now: Instant,
+        key: K,
+        look: impl Future<Output = Result<V>> + Send + 'static,
+        turn: OwnedSemaphorePermit,
+    ) {
         let (this, forgotten) = (self.clone(), self.forgotten.load(Ordering::SeqCst));
         tokio::spawn(async move {
+            let _turn = turn;
             match look.await {
                 Ok(value) if (this.keeps)(&value) && this.forgotten.load(Ordering::SeqCst) == forgotten => {
                     this.entries.insert(key, Entry::new(value, now)).await;
