@@ -40,7 +40,7 @@ impl Service {
     ) -> Result<KeptAnswer> {
         let given = operations.iter().flatten().filter_map(BatchOperation::context);
         let space = self.space_for(given).await?;
-        let room = self.room(actor.tenant()).await?;
+        let room = self.room(actor.access).await?;
         let mut results: BatchResults = Vec::with_capacity(operations.len());
         let (mut places, mut prepared) = (Vec::new(), Vec::new());
         for (index, operation) in operations.into_iter().enumerate() {

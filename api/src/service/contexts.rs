@@ -35,7 +35,7 @@ impl Service {
     ) -> Result<KeptAnswer> {
         actor.access.require_user(new.user_id)?;
         let space = self.space_for([new]).await?;
-        let room = self.room(actor.tenant()).await?;
+        let room = self.room(actor.access).await?;
         let id = ContextId::generate();
         let answered = if request.is_none() && *precondition == Precondition::None {
             // By far the most frequent way: one round trip.
@@ -176,7 +176,7 @@ impl Service {
         space: Option<SpaceInfo>,
         make: impl Fn(&Context) -> Result<NewContext>,
     ) -> Result<Context> {
-        let room = self.room(actor.tenant()).await?;
+        let room = self.room(actor.access).await?;
         let changed = in_unit(&self.store, actor.access, async |unit| {
             let current =
                 unit.lock_context(id).await?.filter(|context| context.is_active).ok_or_else(not_found)?;

@@ -49,7 +49,7 @@ impl Service {
         answer: impl Fn(&Context) -> Result<KeptAnswer>,
     ) -> Result<KeptAnswer> {
         let space = self.active_space().await?;
-        let room = self.room(actor.tenant()).await?;
+        let room = self.room(actor.access).await?;
         let work = async |unit: &mut Unit| {
             let current = unit.lock_context(id).await?.ok_or_else(not_found)?;
             precondition.require(current.version)?;

@@ -233,7 +233,7 @@ impl Service {
         }
         let space = self.active_space().await?;
         // A line that finds no room fails as any other does that cannot be stored; those that are there already are told so.
-        let room = self.room(actor.tenant()).await?;
+        let room = self.room(actor.access).await?;
         in_unit(&self.store, actor.access, async |unit: &mut Unit| {
             if !unit.import_may_go_on(actor, operation).await? {
                 return Err(superseded());

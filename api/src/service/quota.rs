@@ -7,7 +7,7 @@ use moka::future::Cache as Local;
 
 use super::{Service, turns::each_tenant};
 use crate::{
-    domain::TenantId,
+    domain::{Access, TenantId},
     error::{Code, Error, Result},
 };
 
@@ -33,25 +33,30 @@ impl Quota {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Room {
     Left,
-    /// In bytes.
-    Full {
-        stored: i64,
-        max: i64,
-    },
+    Full(Option<Measure>),
+}
+
+/// In bytes. Told to those alone who reach the whole tenant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measure {
+    stored: i64,
+    max: i64,
 }
 
 impl Room {
     /// The answer to a write that would store something, if there is no room for it.
     pub(super) fn refusal(self) -> Option<Error> {
-        let Self::Full { stored, max } = self else { return None };
+        let Self::Full(measure) = self else { return None };
         metrics::counter!("writes_refused_total").increment(1);
-        Some(Error::new(
-            Code::StorageQuotaExceeded,
-            format!(
-                "This tenant has {stored} bytes stored and may have {max}. Purge contexts (`DELETE` with `?purge=true`) or erase \
-                 users to make room, or ask whoever operates the service for more; what is deleted but not purged still counts."
-            ),
-        ))
+        let said = match measure {
+            Some(Measure { stored, max }) => {
+                format!("This tenant has {stored} bytes stored and may have {max}.")
+            }
+            None => "This tenant has as much stored as it may.".to_owned(),
+        };
+        let to_do = "Purge contexts (`DELETE` with `?purge=true`) or erase users to make room, or ask whoever operates the service \
+                     for more; what is deleted but not purged still counts.";
+        Some(Error::new(Code::StorageQuotaExceeded, format!("{said} {to_do}")))
     }
 
     /// # Errors
@@ -66,12 +71,13 @@ impl Service {
     ///
     /// # Errors
     /// [`Code::DatabaseUnavailable`].
-    pub(super) async fn room(&self, tenant: TenantId) -> Result<Room> {
+    pub(super) async fn room(&self, access: Access) -> Result<Room> {
         let Quota { bytes_max: Some(max), seen } = &self.quota else { return Ok(Room::Left) };
         // On the heap: its future is large, and mostly not needed.
-        let look = Box::pin(seen.try_get_with(tenant, self.store.stored_bytes(tenant)));
+        let look = Box::pin(seen.try_get_with(access.tenant, self.store.stored_bytes(access.tenant)));
         let stored = look.await.map_err(|shared| Error::copy_of(&shared))?;
-        Ok(if stored < *max { Room::Left } else { Room::Full { stored, max: *max } })
+        let measure = access.user.is_none().then_some(Measure { stored, max: *max });
+        Ok(if stored < *max { Room::Left } else { Room::Full(measure) })
     }
 
     /// Adds up how much was stored and removed since, of each tenant in turn; answers whether there may be more. May be cut off

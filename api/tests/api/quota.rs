@@ -60,6 +60,15 @@ async fn whatever_would_store_something_is_refused_and_all_else_goes_on() {
     let detail = refused.body["detail"].as_str().unwrap();
     assert!(detail.contains(&format!("has {stored} bytes stored and may have {stored}.")), "{detail}");
     assert!(detail.contains("Purge contexts"), "{detail}");
+    let scopes = vec![Scope::Read, Scope::Write];
+    let of_one_user = app.new_key_for(DEFAULT_TENANT, scopes, Some(USER.parse().unwrap())).await;
+    let told =
+        app.send_as(&of_one_user, Method::POST, "/v1/contexts", Some(body("x").to_string().into())).await;
+    let without_numbers = "This tenant has as much stored as it may. Purge contexts";
+    assert!(
+        is_refused(&told) && told.body["detail"].as_str().unwrap().starts_with(without_numbers),
+        "{told:?}"
+    );
     assert_eq!(refused.body.get("errors"), None, "no field of the request is to blame");
     let mut upsert = body("a heron");
     upsert["key"] = json!("k");
