@@ -15,7 +15,7 @@ impl Store {
         for sql in [
             "reset role",
             "vacuum (analyze) contexts, context_versions, chunks, chunk_embeddings, past_chunks, past_chunk_embeddings, \
-             embedding_work, lexemes, keyword_totals, keyword_changes",
+             embedding_work, lexemes, keyword_totals, keyword_changes, stored_bytes, stored_bytes_changes",
             "set role context_app",
         ] {
             let result = sqlx::raw_sql(sql).execute(connection.pg()).await;
