@@ -99,7 +99,7 @@ impl Refusal {
         match self {
             Self::BadParameter => &[C::InvalidParameter],
             Self::BadRequest => &[C::InvalidRequest, C::InvalidJson, C::InvalidParameter],
-            Self::BadFilter => &[C::InvalidParameter, C::InvalidRequest],
+            Self::BadFilter => &[C::InvalidParameter, C::InvalidRequest, C::InvalidJson],
             Self::BadLines => &[C::InvalidJson, C::InvalidParameter],
             Self::Unauthorized => &[C::MissingApiKey, C::InvalidApiKey],
             Self::MissingScope => &[C::MissingScope],
