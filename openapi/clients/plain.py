@@ -4,7 +4,8 @@
 The document says precisely what the service takes, for those who check requests by it. Some generators stumble over how it
 says so: of an object with a rule between its fields they see the rule and lose the fields, and a value that may be any
 JSON, whose parts may be any JSON, is a circle to them. Here such rules are left out. So this document allows more requests;
-the service judges them as ever.
+the service judges them as ever. Defaults are left out, too: clients would send them, or hold that answers always have them, and
+what is not sent is the service's to choose.
 
 usage: openapi/clients/plain.py openapi/openapi.json > plain.json
 """
@@ -37,6 +38,7 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
     for operation in operations(document):
         for parameter in operation.get("parameters", []):
             make_text(parameter)
+            parameter["schema"].pop("default", None)
         lines = operation["responses"].get("200", {}).get("content", {}).get(LINES)
         if lines is not None:
             # Else they would be read as one JSON value.
@@ -54,6 +56,8 @@ def loosen(schema: Any) -> None:
         kind = schema.get("type")
         if (kind == "object" or isinstance(kind, list) and "object" in kind) and "properties" not in schema:
             schema.setdefault("additionalProperties", True)
+        if "type" in schema:
+            schema.pop("default", None)
         for bound in ("minimum", "maximum"):
             if isinstance(schema.get(bound), float) and abs(schema[bound]) > 1e300:
                 del schema[bound]

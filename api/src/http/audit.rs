@@ -24,7 +24,7 @@ pub struct AuditQuery {
     /// Only what was done to the context, user, key, tenant or operation of this id.
     target_id: Option<Uuid>,
     /// Entries per page; 50 when left out.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

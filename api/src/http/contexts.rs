@@ -56,7 +56,7 @@ pub struct ListQuery {
     #[param(format = DateTime)]
     valid_at: Option<String>,
     /// Contexts per page; 50 when left out.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

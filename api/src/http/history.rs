@@ -31,7 +31,7 @@ use crate::domain::{Context, ContextId, ContextVersion, Limit, optional_whole};
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
     /// Rows per page; 50 when left out.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1, maximum = 200, default = 50)]
     pub(super) limit: Option<u32>,
     /// `next_cursor` of the page before.
     pub(super) cursor: Option<String>,

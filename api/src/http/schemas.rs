@@ -264,6 +264,7 @@ fn pack_of(search: &Value, own: &Value) -> Value {
     let mut pack = search.clone();
     merge(&mut pack, own.clone());
     pack["properties"]["limit"]["description"] = "Hits that are looked at; 100 when left out.".into();
+    pack["properties"]["limit"]["default"] = 100.into();
     pack["properties"]["include"]["description"] = "As in a search; here it changes nothing.".into();
     pack
 }

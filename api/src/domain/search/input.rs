@@ -51,7 +51,7 @@ pub struct SearchInput {
     as_of: Option<String>,
     /// Hits wanted; 10 when left out.
     #[serde(default, deserialize_with = "optional_whole")]
-    #[schema(minimum = 1, maximum = 100)]
+    #[schema(minimum = 1, maximum = 100, default = 10)]
     limit: Option<u32>,
     /// How a hybrid search makes one list of two.
     #[serde(default)]
@@ -85,10 +85,10 @@ pub struct SearchInput {
 #[schema(as = SearchWeights)]
 struct WeightsInput {
     /// Of the meaning; 0.4 when left out.
-    #[schema(minimum = 0.0, maximum = 1000.0)]
+    #[schema(minimum = 0.0, maximum = 1000.0, default = 0.4)]
     semantic: Option<f64>,
     /// Of the words; 0.6 when left out.
-    #[schema(minimum = 0.0, maximum = 1000.0)]
+    #[schema(minimum = 0.0, maximum = 1000.0, default = 0.6)]
     keyword: Option<f64>,
 }
 
@@ -101,7 +101,7 @@ struct RecencyInput {
     #[schema(exclusive_minimum = 0.0, maximum = 316_224_000.0)]
     half_life_seconds: f64,
     /// The share of a hit's score that age can take, from 0 to 1; 0.5 when left out.
-    #[schema(minimum = 0.0, maximum = 1.0)]
+    #[schema(minimum = 0.0, maximum = 1.0, default = 0.5)]
     weight: Option<f64>,
 }
 

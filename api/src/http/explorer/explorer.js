@@ -1,11 +1,9 @@
-// Relative, so that it also works below another path, behind a proxy.
 SwaggerUIBundle({
   url: "../openapi.json",
   dom_id: "#explorer",
   presets: [SwaggerUIBundle.presets.apis],
   deepLinking: true,
   tryItOutEnabled: true,
-  persistAuthorization: true,
   displayRequestDuration: true,
   // The schemas are shown with the operations that use them; all of them in a row help nobody.
   defaultModelsExpandDepth: -1,

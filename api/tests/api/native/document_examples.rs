@@ -1,5 +1,7 @@
 //! The examples of the OpenAPI document: each request is sent as it stands there, and is answered like the answer beside it.
 
+use std::collections::BTreeSet;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value};
 
@@ -14,8 +16,14 @@ const USER: &str = "0190d5a0-0000-7000-8000-000000000001";
 /// An erasure of nobody that nobody has begun.
 const QUEUED: &str = "0190d5a0-0000-7000-8000-0000000000e1";
 
+/// What no request of the examples is answered with: the erasure of so much that it takes longer than an answer.
+const UNSEEN: [(&str, &str); 1] = [("erase_user", "202")];
+
+/// Lists that are empty here, because nothing has failed.
+const EMPTY: [&str; 1] = ["list_embedding_space_failures/data"];
+
 /// Every operation, in an order in which each finds what it is about, with what its path names.
-const ORDER: [(&str, &str); 43] = [
+const ORDER: [(&str, &str); 44] = [
     ("import_contexts", ""),
     ("get_context", CONTEXT),
     ("list_contexts", ""),
@@ -23,6 +31,8 @@ const ORDER: [(&str, &str); 43] = [
     ("search_contexts", ""),
     ("pack_contexts", ""),
     ("export_contexts", ""),
+    ("create_context", ""),
+    // Its key exists by now.
     ("create_context", ""),
     ("replace_context", CONTEXT),
     ("patch_context", CONTEXT),
@@ -79,6 +89,12 @@ fn operations(document: &Value) -> Map<String, Value> {
         }
     }
     found
+}
+
+/// Those of success.
+fn statuses(operation: &Value) -> impl Iterator<Item = &str> {
+    let all = operation["responses"].as_object().unwrap().keys();
+    all.map(String::as_str).filter(|status| status.starts_with('2'))
 }
 
 impl Operation {
@@ -150,7 +166,9 @@ fn same_shape(example: &Value, answered: &Value, at: &str) {
             }
         }
         (Value::Array(example), Value::Array(answered)) => {
-            if let (Some(example), Some(answered)) = (example.first(), answered.first()) {
+            if let Some(example) = example.first().filter(|_| !EMPTY.contains(&at)) {
+                let answered =
+                    answered.first().unwrap_or_else(|| panic!("{at} is empty; its example is not"));
                 same_shape(example, answered, &format!("{at}/0"));
             }
         }
@@ -171,14 +189,19 @@ async fn every_example_is_taken_and_answered_as_the_document_shows() {
     sqlx::query(insert).bind(QUEUED).execute(&mut superuser).await.unwrap();
 
     let document = context_api::http::document();
-    let mut documented = operations(&document);
+    let documented = operations(&document);
+    let mut unseen: BTreeSet<(&str, &str)> = documented
+        .iter()
+        .flat_map(|(name, said)| statuses(said).map(move |status| (name.as_str(), status)))
+        .collect();
     let mut new_key = String::new();
     for (name, named) in ORDER {
-        let said = documented.remove(name).unwrap_or_else(|| panic!("there is no operation {name}"));
-        let operation = Operation::new(&said, if named == "the new key" { &new_key } else { named });
+        let said = documented.get(name).unwrap_or_else(|| panic!("there is no operation {name}"));
+        let operation = Operation::new(said, if named == "the new key" { &new_key } else { named });
         for request in operation.requests() {
             let (status, answered) = operation.send(app, request).await;
             assert!(status.is_success(), "{name}: {status} {answered}");
+            unseen.retain(|seen| *seen != (name, status.as_str()));
             match operation.answer(status) {
                 None => assert_eq!(answered, Value::Null, "{name}"),
                 Some(example) => {
@@ -199,6 +222,6 @@ async fn every_example_is_taken_and_answered_as_the_document_shows() {
             }
         }
     }
-    assert!(documented.is_empty(), "nobody has tried {:?}", documented.keys());
+    assert_eq!(unseen, BTreeSet::from(UNSEEN), "nobody has tried them");
     change.app.stop().await;
 }
