@@ -55,7 +55,7 @@ def security(old: dict[str, Any], new: dict[str, Any], place: str) -> Iterator[s
 
 def parameters(comparison: Comparison, old: dict[str, Any], new: dict[str, Any], place: str) -> Iterator[str]:
     def of(operation: dict[str, Any], which: int) -> dict[tuple[str, str], dict[str, Any]]:
-        resolved = (comparison.resolved(parameter, which)[0] for parameter in operation["parameters"])
+        resolved = (comparison.resolved(parameter, which) for parameter in operation["parameters"])
         return {(parameter["in"], parameter["name"]): parameter for parameter in resolved}
 
     before, after = of(old, 0), of(new, 1)
@@ -82,8 +82,8 @@ def parameters(comparison: Comparison, old: dict[str, Any], new: dict[str, Any],
 
 
 def bodies(comparison: Comparison, old: dict[str, Any], new: dict[str, Any], place: str) -> Iterator[str]:
-    before, _ = comparison.resolved(old.get("requestBody"), 0)
-    after, _ = comparison.resolved(new.get("requestBody"), 1)
+    before = comparison.resolved(old.get("requestBody"), 0)
+    after = comparison.resolved(new.get("requestBody"), 1)
     at = f"{place}, body"
     if after.get("required") and not before.get("required"):
         yield f"{at}: is required now"
@@ -99,16 +99,16 @@ def responses(comparison: Comparison, old: dict[str, Any], new: dict[str, Any], 
         if status not in new["responses"]:
             yield f"{at}: is gone"
             continue
-        before, _ = comparison.resolved(response, 0)
-        after, _ = comparison.resolved(new["responses"][status], 1)
+        before = comparison.resolved(response, 0)
+        after = comparison.resolved(new["responses"][status], 1)
         yield from contents(comparison, before.get("content", {}), after.get("content", {}), RESPONSE, at)
         for name, header in before.get("headers", {}).items():
             here = f"{at}, header `{name}`"
             if name not in after.get("headers", {}):
                 yield f"{here}: is gone"
                 continue
-            one, _ = comparison.resolved(header, 0)
-            other, _ = comparison.resolved(after["headers"][name], 1)
+            one = comparison.resolved(header, 0)
+            other = comparison.resolved(after["headers"][name], 1)
             if one.get("required") and not other.get("required"):
                 yield f"{here}: may be missing now"
             yield from comparison.compare(one.get("schema"), other.get("schema"), RESPONSE, here)

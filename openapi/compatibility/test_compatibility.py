@@ -48,15 +48,34 @@ SMALL = {
                     "kind": {"type": "string", "enum": ["a", "b"]},
                     "parts": {"type": "array", "maxItems": 3, "items": {"$ref": "#/components/schemas/NewNote"}},
                     "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                    "words": {"type": "array", "items": {"type": "string"}},
+                    # The first reference that is followed; what stands beside the others is looked at all the same.
+                    "first": {"$ref": "#/components/schemas/Size"},
+                    "size": {"$ref": "#/components/schemas/Size", "default": 2},
+                    "length": {"$ref": "#/components/schemas/Size"},
+                    "labels": {"$ref": "#/components/schemas/Labels"},
                 },
             },
+            "Size": {"type": "integer", "minimum": 1, "default": 1},
+            "Labels": {
+                "type": "object",
+                "patternProperties": {"^a": {"$ref": "#/components/schemas/Label"}, "^b": {"type": "string"}},
+                "additionalProperties": False,
+            },
+            "Label": {"type": "object", "properties": {"text": {"type": "string"}}},
+            "Area": {"type": "object", "properties": {"width": {"type": "integer"}}},
             "Note": {
                 "type": "object",
-                "required": ["id", "state"],
+                "required": ["id", "state", "unlisted"],
                 "properties": {
                     "id": {"type": "string", "format": "uuid"},
                     "state": {"type": "string", "enum": ["new", "old"]},
                     "score": {"type": "number", "maximum": 1},
+                    "lines": {"type": "integer", "default": 1},
+                    "size": {"$ref": "#/components/schemas/Area"},
+                    "space": {"anyOf": [{"$ref": "#/components/schemas/Area"}, {"type": "null"}]},
+                    "counts": {"type": "object", "patternProperties": {"^n": {"type": "integer"}}},
+                    "ranks": {"type": "object", "additionalProperties": {"type": "integer"}},
                 },
             },
         },
@@ -78,11 +97,18 @@ def got(document: dict[str, Any]) -> dict[str, Any]:
     return document["components"]["schemas"]["Note"]
 
 
+def schemas(document: dict[str, Any]) -> dict[str, Any]:
+    return document["components"]["schemas"]
+
+
 def after(change: Change, document: dict[str, Any] = SMALL) -> list[str]:
     changed = copy.deepcopy(document)
     change(changed)
     return breaks(document, changed)
 
+
+# All types but string.
+REST = "array, boolean, null, number, object"
 
 BREAKS: list[tuple[Change, str]] = [
     (lambda d: d["paths"].pop("/notes"), "operation create_note: POST /notes is gone"),
@@ -128,8 +154,8 @@ BREAKS: list[tuple[Change, str]] = [
      "request schema NewNote, property `weight`: is `2` when left out, was `1`"),
     (lambda d: sent(d)["properties"]["kind"]["enum"].remove("b"),
      "request schema NewNote, property `kind`: the value `b` is gone"),
-    (lambda d: sent(d)["properties"]["parts"].update(items={"type": "string"}),
-     "request schema NewNote, property `parts`, items: is string now, was object"),
+    (lambda d: sent(d)["properties"]["words"].update(items={"type": "integer"}),
+     "request schema NewNote, property `words`, items: is integer now, was string"),
     (lambda d: sent(d).update(additionalProperties=False),
      "request schema NewNote: takes no further members any more"),
     (lambda d: sent(d)["properties"]["either"]["anyOf"].pop(),
@@ -137,7 +163,10 @@ BREAKS: list[tuple[Change, str]] = [
     (lambda d: sent(d)["properties"]["text"].update(anyOf=[{"pattern": "a"}]),
      "request schema NewNote, property `text`: has to fit one of several schemas now (anyOf)"),
     (lambda d: got(d)["properties"].pop("score"), "response schema Note, property `score`: is gone"),
+    (lambda d: [got(d)["properties"].pop("state"), got(d)["required"].remove("state")],
+     "response schema Note, property `state`: is gone"),
     (lambda d: got(d)["required"].remove("id"), "response schema Note, property `id`: may be missing now"),
+    (lambda d: got(d)["required"].remove("unlisted"), "response schema Note, property `unlisted`: may be missing now"),
     (lambda d: got(d)["properties"]["id"].update(type=["string", "null"]),
      "response schema Note, property `id`: may be null now"),
     (lambda d: got(d)["properties"]["id"].pop("format"),
@@ -146,6 +175,26 @@ BREAKS: list[tuple[Change, str]] = [
      "response schema Note, property `state`: the value `old` is gone"),
     (lambda d: got(d)["properties"]["score"].pop("maximum"),
      "response schema Note, property `score`: without this bound now, at most 1 before (maximum)"),
+    (lambda d: schemas(d)["Label"]["properties"].pop("text"), "request schema Label, property `text`: is gone"),
+    (lambda d: schemas(d)["Labels"]["patternProperties"].pop("^b"), "request schema Labels, members like `^b`: are gone"),
+    (lambda d: schemas(d)["Labels"]["patternProperties"].update({"^b": {"type": "integer"}}),
+     "request schema Labels, members like `^b`: is integer now, was string"),
+    (lambda d: schemas(d)["Label"].update(patternProperties={"^a": {"type": "string"}}),
+     f"request schema Label, members like `^a`: takes no {REST} any more"),
+    (lambda d: got(d)["properties"]["counts"]["patternProperties"]["^n"].update(type=["integer", "null"]),
+     "response schema Note, property `counts`, members like `^n`: may be null now"),
+    (lambda d: got(d)["properties"]["ranks"].update(patternProperties={"^n": {"type": "string"}}),
+     "response schema Note, property `ranks`, members like `^n`: is string now, was integer"),
+    (lambda d: sent(d)["properties"]["size"].update(default=3),
+     "request schema NewNote, property `size`: is `3` when left out, was `2`"),
+    (lambda d: sent(d)["properties"]["size"].pop("default"),
+     "request schema NewNote, property `size`: is `1` when left out, was `2`"),
+    (lambda d: sent(d)["properties"]["length"].update(default=3),
+     "request schema NewNote, property `length`: is `3` when left out, was `1`"),
+    (lambda d: sent(d)["properties"]["length"].update(maximum=9),
+     "request schema NewNote, property `length`: at most 9 now, without this bound before (maximum)"),
+    (lambda d: got(d)["properties"]["lines"].update(default=2),
+     "response schema Note, property `lines`: is `2` when left out, was `1`"),
 ]
 
 ADDITIONS: list[tuple[str, Change]] = [
@@ -162,6 +211,10 @@ ADDITIONS: list[tuple[str, Change]] = [
     ("a wider type", lambda d: sent(d)["properties"]["text"].update(type=["string", "null"])),
     ("a request value", lambda d: sent(d)["properties"]["kind"]["enum"].append("c")),
     ("a choice", lambda d: sent(d)["properties"]["either"]["anyOf"].insert(0, {"type": "null"})),
+    ("members that were refused", lambda d: schemas(d)["Labels"]["patternProperties"].update({"^c": {"type": "string"}})),
+    ("members that are as all were", lambda d: got(d)["properties"]["ranks"].update(
+        patternProperties={"^n": {"type": "integer", "maximum": 9}})),
+    ("a default where none was said", lambda d: sent(d)["properties"]["kind"].update(default="a")),
     ("a response field", lambda d: got(d)["properties"].update(more={"type": "string"})),
     ("a field that is always there", lambda d: got(d)["required"].append("score")),
     ("a response value", lambda d: got(d)["properties"]["state"]["enum"].append("older")),
@@ -180,6 +233,25 @@ class Breaks(unittest.TestCase):
         for name, change in ADDITIONS:
             with self.subTest(name):
                 self.assertEqual(after(change), [])
+
+    def test_each_place_that_gives_up_a_reference_is_looked_at(self) -> None:
+        def written_out(document: dict[str, Any]) -> None:
+            size = schemas(document)["Size"]
+            sent(document)["properties"].update(first=dict(size), length={**size, "minimum": 5})
+
+        expected = "request schema NewNote, property `length`: at least 5 now, at least 1 before (minimum)"
+        self.assertIn(expected, after(written_out))
+
+    def test_there_is_an_end_where_only_one_side_goes_round_in_circles(self) -> None:
+        def endless(document: dict[str, Any]) -> None:
+            schemas(document)["Tree"] = {"items": {"$ref": "#/components/schemas/Tree"}, "maxItems": 9}
+            sent(document)["properties"]["any"] = {"$ref": "#/components/schemas/Tree"}
+
+        before = copy.deepcopy(SMALL)
+        sent(before)["properties"]["any"] = {}
+        at = "request schema NewNote, property `any`"
+        limit = "at most 9 items now, without this bound before (maxItems)"
+        self.assertEqual(after(endless, before), [f"{at}: {limit}", f"{at}, items: {limit}"])
 
     def test_each_property_and_bound_of_the_real_document_is_looked_at(self) -> None:
         real = json.loads((check.HERE / "openapi.json").read_text())
