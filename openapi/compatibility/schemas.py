@@ -35,10 +35,12 @@ def shown(value: Any) -> str:
 
 
 class Comparison:
-    """All comparisons between two documents, so that a named schema is compared once."""
+    """All comparisons between two documents, so that a named schema is compared once. One that is `trusting` takes a named schema
+    for what it was: whether it is, another one says."""
 
-    def __init__(self, old: Schema, new: Schema):
+    def __init__(self, old: Schema, new: Schema, trusting: bool = False):
         self.documents = (old, new)
+        self.trusting = trusting
         self.done: set[tuple[Any, Any, str]] = set()
 
     def followed(self, schema: Any, which: int) -> tuple[Schema, str, Schema]:
@@ -68,6 +70,8 @@ class Comparison:
         if old_name and new_name:
             yield from self.beside((one, old_beside), (other, new_beside), way, place)
             if old_name == new_name:
+                if self.trusting:
+                    return
                 place = f"{way} schema {old_name}"
             if self.seen(old_name, new_name, way):
                 return
@@ -156,28 +160,41 @@ class Comparison:
                 yield from self.compare(others, schema, way, f"{place}, members like `{pattern}`")
 
     def choices(self, old: Schema, new: Schema, way: str, place: str, choice: str) -> Iterator[str]:
-        """Where one of several schemas has to fit, in any order."""
+        """Where one of several schemas has to fit, in any order: of a request, each old one has to fit a new one, and of an
+        answer each new one an old one."""
         before, after = old.get(choice), new.get(choice)
-        if before == after and not references(before):
-            return
         if before is None or after is None:
-            if before is None and way == REQUEST:
+            if after is not None and way == REQUEST:
                 yield f"{place}: has to fit one of several schemas now ({choice})"
-            elif after is None and way == RESPONSE:
+            elif before is not None and way == RESPONSE:
                 yield f"{place}: does not have to fit one of the schemas any more ({choice})"
             return
-        if len(before) == len(after):
+        seeking, offered = (before, after) if way == REQUEST else (after, before)
+
+        def pair(number: int, other: int) -> tuple[Any, Any]:
+            return (seeking[number], offered[other]) if way == REQUEST else (offered[other], seeking[number])
+
+        alone, left = [], set(range(len(offered)))
+        for number, schema in enumerate(seeking):
+            # Of several that fit, the one that it has most likely been.
+            likely = sorted(range(len(offered)), key=lambda at: (reference(offered[at]) != reference(schema), at != number))
+            fitting = next((at for at in likely if before == after or self.fits(*pair(number, at), way)), None)
+            if fitting is None:
+                alone.append(number)
+            else:
+                left.discard(fitting)
+                yield from self.compare(*pair(number, fitting), way, f"{place}, choice {number + 1} of {choice}")
+        if len(alone) == len(left):
             # Most likely the same ones, so what is said of each says most.
-            for number, (one, other) in enumerate(zip(before, after)):
-                yield from self.compare(one, other, way, f"{place}, choice {number + 1} of {choice}")
+            for number, other in zip(alone, sorted(left)):
+                yield from self.compare(*pair(number, other), way, f"{place}, choice {number + 1} of {choice}")
             return
-        for number, one in enumerate(before):
-            if not any(self.fits(one, other, way) for other in after):
-                yield f"{place}, choice {number + 1} of {choice}: is gone, or fits none any more"
+        for number in alone:
+            what = "is gone, or fits none any more" if way == REQUEST else "is new, and fits none of those before"
+            yield f"{place}, choice {number + 1} of {choice}: {what}"
 
     def fits(self, old: Any, new: Any, way: str) -> bool:
-        trial = Comparison(*self.documents)
-        trial.done = set(self.done)
+        trial = Comparison(*self.documents, trusting=True)
         return next(trial.compare(old, new, way, ""), None) is None
 
 
@@ -237,8 +254,8 @@ def rules(old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
         yield f"{place}: is {shown(after)} when left out, was {shown(before)}"
 
 
-def references(value: Any) -> bool:
-    return '"$ref"' in json.dumps(value)
+def reference(schema: Any) -> str | None:
+    return schema.get("$ref") if isinstance(schema, dict) else None
 
 
 def paired(one: list[Any], other: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -195,6 +195,8 @@ BREAKS: list[tuple[Change, str]] = [
      "request schema NewNote, property `length`: at most 9 now, without this bound before (maximum)"),
     (lambda d: got(d)["properties"]["lines"].update(default=2),
      "response schema Note, property `lines`: is `2` when left out, was `1`"),
+    (lambda d: got(d)["properties"]["space"]["anyOf"].insert(0, {"type": "string"}),
+     "response schema Note, property `space`, choice 1 of anyOf: is new, and fits none of those before"),
 ]
 
 ADDITIONS: list[tuple[str, Change]] = [
@@ -211,6 +213,9 @@ ADDITIONS: list[tuple[str, Change]] = [
     ("a wider type", lambda d: sent(d)["properties"]["text"].update(type=["string", "null"])),
     ("a request value", lambda d: sent(d)["properties"]["kind"]["enum"].append("c")),
     ("a choice", lambda d: sent(d)["properties"]["either"]["anyOf"].insert(0, {"type": "null"})),
+    ("one choice for two", lambda d: sent(d)["properties"]["either"].update(anyOf=[{"type": ["string", "integer"]}])),
+    ("a choice less to be answered", lambda d: got(d)["properties"]["space"]["anyOf"].pop()),
+    ("another order of choices", lambda d: got(d)["properties"]["space"]["anyOf"].reverse()),
     ("members that were refused", lambda d: schemas(d)["Labels"]["patternProperties"].update({"^c": {"type": "string"}})),
     ("members that are as all were", lambda d: got(d)["properties"]["ranks"].update(
         patternProperties={"^n": {"type": "integer", "maximum": 9}})),
