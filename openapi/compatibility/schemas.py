@@ -30,6 +30,10 @@ RULES = ("format", "pattern", "multipleOf", "uniqueItems", "not", "if", "then", 
          "minContains", "maxContains")
 
 
+def named(document: Schema) -> dict[str, Schema]:
+    return document.get("components", {}).get("schemas", {})
+
+
 def shown(value: Any) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`" if not isinstance(value, str) else f"`{value}`"
 
@@ -67,6 +71,9 @@ class Comparison:
         """Sentences about what breaks clients, each of which begins with `place`."""
         one, old_name, old_beside = self.followed(old, 0)
         other, new_name, new_beside = self.followed(new, 1)
+        # That there is none of this name any more is said once for the whole document.
+        if old_name != new_name and old_name in named(self.documents[1]):
+            yield f"{place}: is {new_name or 'a schema without a name'} now, was {old_name}"
         if old_name and new_name:
             yield from self.beside((one, old_beside), (other, new_beside), way, place)
             if old_name == new_name:

@@ -16,10 +16,12 @@ from . import __main__ as check
 from .operations import breaks
 
 SMALL = {
+    "servers": [{"url": "/"}],
     "paths": {
         "/notes": {
             "post": {
                 "operationId": "create_note",
+                "tags": ["notes"],
                 "security": [{"key": ["write"]}],
                 "parameters": [
                     {"name": "wait", "in": "query", "schema": {"type": "string", "enum": ["ready", "stored"]}},
@@ -37,6 +39,7 @@ SMALL = {
         },
     },
     "components": {
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         "responses": {"NotFound": {"content": {"application/problem+json": {"schema": {"type": "object"}}}}},
         "schemas": {
             "NewNote": {
@@ -64,6 +67,7 @@ SMALL = {
             },
             "Label": {"type": "object", "properties": {"text": {"type": "string"}}},
             "Area": {"type": "object", "properties": {"width": {"type": "integer"}}},
+            "Other": {"type": "object", "properties": {"width": {"type": "integer"}}},
             "Note": {
                 "type": "object",
                 "required": ["id", "state", "unlisted"],
@@ -99,6 +103,15 @@ def got(document: dict[str, Any]) -> dict[str, Any]:
 
 def schemas(document: dict[str, Any]) -> dict[str, Any]:
     return document["components"]["schemas"]
+
+
+def rename(document: dict[str, Any], old: str, new: str) -> None:
+    schemas(document)[new] = schemas(document).pop(old)
+    for schema in (sent(document), got(document)):
+        for part in schema["properties"].values():
+            for place in [part, *part.get("anyOf", [])]:
+                if place.get("$ref") == f"#/components/schemas/{old}":
+                    place["$ref"] = f"#/components/schemas/{new}"
 
 
 def after(change: Change, document: dict[str, Any] = SMALL) -> list[str]:
@@ -195,15 +208,34 @@ BREAKS: list[tuple[Change, str]] = [
      "request schema NewNote, property `length`: at most 9 now, without this bound before (maximum)"),
     (lambda d: got(d)["properties"]["lines"].update(default=2),
      "response schema Note, property `lines`: is `2` when left out, was `1`"),
+    (lambda d: d["components"]["securitySchemes"]["key"].update(scheme="basic"),
+     "security scheme key: scheme is basic now, was bearer"),
+    (lambda d: d["components"]["securitySchemes"].update(key={"type": "apiKey", "scheme": "bearer"}),
+     "security scheme key: type is apiKey now, was http"),
+    (lambda d: d["components"].pop("securitySchemes"), "security scheme key: is gone"),
+    (lambda d: rename(d, "Area", "Extent"), "schema Area: is gone, or has another name"),
+    (lambda d: got(d)["properties"]["size"].update({"$ref": "#/components/schemas/Other"}),
+     "response schema Note, property `size`: is Other now, was Area"),
+    (lambda d: got(d)["properties"].update(size=schemas(d)["Area"]),
+     "response schema Note, property `size`: is a schema without a name now, was Area"),
+    (lambda d: create(d).update(tags=["remarks"]), "operation create_note: is under `remarks` now, was under `notes`"),
+    (lambda d: d["servers"].insert(0, {"url": "/api"}), "server: is /api now, was /"),
+    (lambda d: d["paths"]["/notes"].update(servers=[{"url": "/api"}]), "operation create_note, server: is /api now, was /"),
     (lambda d: got(d)["properties"]["space"]["anyOf"].insert(0, {"type": "string"}),
      "response schema Note, property `space`, choice 1 of anyOf: is new, and fits none of those before"),
+    (lambda d: create(d)["responses"].update({"202": {}}), "operation create_note, answer 202: is new, and no refusal"),
+    (lambda d: create(d)["responses"].update({"302": {}}), "operation create_note, answer 302: is new, and no refusal"),
 ]
 
 ADDITIONS: list[tuple[str, Change]] = [
     ("an operation", lambda d: d["paths"].update({"/new": {"get": create(d)}})),
     ("a parameter", lambda d: create(d)["parameters"].append({"name": "n", "in": "query", "schema": {}})),
     ("a way in", lambda d: create(d)["security"].append({})),
-    ("a status", lambda d: create(d)["responses"].update({"409": {}})),
+    ("a refusal", lambda d: create(d)["responses"].update({"409": {}})),
+    ("an answer to a condition", lambda d: create(d)["responses"].update({"304": {}})),
+    ("a server", lambda d: d["servers"].append({"url": "/api"})),
+    ("a scheme", lambda d: d["components"]["securitySchemes"].update(other={"type": "http", "scheme": "basic"})),
+    ("a schema", lambda d: schemas(d).update(Another={"type": "object"})),
     ("a header", lambda d: create(d)["responses"]["201"]["headers"].update({"Location": {}})),
     ("a media type", lambda d: create(d)["requestBody"]["content"].update({"text/plain": {}})),
     ("a request field", lambda d: sent(d)["properties"].update(more={"type": "string"})),
