@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 import unittest
-from pathlib import Path
 from typing import Any, Callable
 
 from . import __main__ as check
@@ -304,43 +302,6 @@ class Breaks(unittest.TestCase):
 
         expected = "property `ttl_seconds`: at most 60 now, at most 316224000 before (maximum)"
         self.assertTrue(any(expected in sentence for sentence in after(tighten, real)))
-
-
-class Declarations(unittest.TestCase):
-    SENTENCE = "response schema Note, property `score`: is gone"
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.file = Path(folder.name) / "breaking.toml"
-        self.changed = copy.deepcopy(SMALL)
-        got(self.changed)["properties"].pop("score")
-
-    def declare(self, *sentences: str, reason: str = "Nobody has ever had a use for it.") -> dict[str, str]:
-        self.file.write_text("".join(f"[[break]]\nwhat = '{s}'\nreason = '{reason}'\n" for s in sentences))
-        return check.declared(self.file)
-
-    def test_a_break_has_to_be_declared(self) -> None:
-        self.assertEqual(check.verdict(SMALL, self.changed, {}), [self.SENTENCE])
-        self.assertEqual(check.verdict(SMALL, self.changed, self.declare(self.SENTENCE)), [])
-
-    def test_a_declaration_that_is_no_break_is_refused(self) -> None:
-        meant = self.declare(self.SENTENCE)
-        self.assertEqual(check.verdict(SMALL, SMALL, meant), [f"declared, but no break: {self.SENTENCE}"])
-
-    def test_a_declaration_has_a_reason_and_is_the_only_one(self) -> None:
-        for sentences, reason in (((self.SENTENCE,), ""), ((self.SENTENCE, self.SENTENCE), "It was never filled in.")):
-            with self.assertRaises(SystemExit):
-                self.declare(*sentences, reason=reason)
-
-    def test_the_last_release_is_the_highest_version(self) -> None:
-        folder = self.file.parent
-        for version in ("0.9.0", "0.10.0", "0.2.10"):
-            (folder / f"{version}.json").touch()
-        self.assertEqual(check.last_release(folder).stem, "0.10.0")
-        (folder / "latest.json").touch()
-        with self.assertRaises(SystemExit):
-            check.last_release(folder)
 
 
 if __name__ == "__main__":
