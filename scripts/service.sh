@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What scripts have in common that put a running service to the test: its program, a database of its own, starting it on a
-# free port, and stopping it by its id. Sourced, never run, after prelude.sh; needs the servers of scripts/services.
+# free port, and stopping it by its id. Sourced, never run, after prelude.sh; create_database needs the servers of
+# scripts/services.
 #
 # Sets `folder`, a temporary one that goes in the end, and while the service runs `server_url` and `SERVICE_API_KEY`.
 set -euo pipefail
@@ -31,7 +32,13 @@ create_database() {
   database=context_$1_$$
   on_server "create database $database"
   DATABASE_URL=$(database_url "$database")
-  export DATABASE_URL
+  export DATABASE_URL REDIS_URL="$TEST_REDIS_URL"
+}
+
+# Instead of a server's: one in the service's own process, in the temporary folder.
+use_embedded_database() {
+  unset DATABASE_URL DB_HOST REDIS_URL
+  export DATA_DIR="$folder/data"
 }
 
 drop_database() {
@@ -50,7 +57,7 @@ start_service() {
   SERVICE_API_KEY=ctx_test_$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
   export SERVICE_API_KEY
   "$program" migrate >"$folder/migrate.log" 2>&1 || die "the migration failed" "$(tail -n 20 "$folder/migrate.log")"
-  env BIND_ADDR=127.0.0.1:0 METRICS_ADDR=off REDIS_URL="$TEST_REDIS_URL" BOOTSTRAP_API_KEY="$SERVICE_API_KEY" \
+  env BIND_ADDR=127.0.0.1:0 METRICS_ADDR=off BOOTSTRAP_API_KEY="$SERVICE_API_KEY" \
     EMBEDDING_PROVIDER=builtin EMBEDDING_THREADS=1 WORKER_INLINE=true SHUTDOWN_GRACE_SECONDS=5 \
     LOG_FORMAT=json LOG_LEVEL=info \
     "$program" serve >"$folder/server.log" 2>&1 </dev/null &

@@ -1,32 +1,20 @@
 """Fails with a sentence for each thing that breaks clients of the last release and was not declared.
 
-usage: python3 -m compatibility [DOCUMENT [RELEASED [DECLARED]]], from the folder openapi
+usage: python3 -m compatibility [DOCUMENT [RELEASED [DECLARED [CHECKSUMS]]]], from the folder openapi
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tomllib
 from pathlib import Path
 
 from .operations import breaks, operations
+from .released import altered, last_release
 
 HERE = Path(__file__).resolve().parent.parent
 REASON_CHARS_MIN = 20
-
-
-def last_release(folder: Path) -> Path:
-    def version(file: Path) -> tuple[int, ...]:
-        if not re.fullmatch(r"\d+\.\d+\.\d+", file.stem):
-            raise SystemExit(f"{file} is not named after a version, such as 1.2.3.json")
-        return tuple(map(int, file.stem.split(".")))
-
-    files = sorted(folder.glob("*.json"), key=version)
-    if not files:
-        raise SystemExit(f"{folder} has no released document to compare with")
-    return files[-1]
 
 
 def declared(file: Path) -> dict[str, str]:
@@ -52,8 +40,12 @@ def verdict(old: dict, new: dict, meant: dict[str, str]) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     paths = [Path(argument) for argument in arguments]
-    document, released, list_of_breaks = paths + [HERE / "openapi.json", HERE / "released", HERE / "breaking.toml"][len(paths):]
+    usual = [HERE / "openapi.json", HERE / "released", HERE / "breaking.toml", HERE / "compatibility" / "released.sha256"]
+    document, released, list_of_breaks, checksums = paths + usual[len(paths):]
     release = last_release(released)
+    if touched := altered(released, checksums):
+        print("What was released stays as it is:", *touched, sep="\n  ", file=sys.stderr)
+        raise SystemExit("A break is declared in openapi/breaking.toml, not by editing the document that it breaks.")
     old, new = json.loads(release.read_text()), json.loads(document.read_text())
     meant = declared(list_of_breaks)
     problems = verdict(old, new, meant)

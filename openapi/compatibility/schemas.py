@@ -1,7 +1,8 @@
 """Compares two JSON schemas: what a client may send has to be taken as before, and what it gets has to look as before.
 
 A request may become more lenient and an answer more exact; the reverse breaks clients. What is neither, such as a description
-or a new property, goes unnoticed. Schemas with a name are compared once for each direction, whoever refers to them.
+or a new property, goes unnoticed. Schemas with a name are compared once for each direction, whoever refers to them; what stands
+beside a reference is compared wherever that is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ LOWER_BOUNDS = {
 }
 # Rules that are either there or not, and of which nothing says which of two is tighter.
 RULES = ("format", "pattern", "multipleOf", "uniqueItems", "not", "if", "then", "else", "dependentRequired",
-         "minContains", "maxContains", "patternProperties")
+         "minContains", "maxContains")
+
+
+def named(document: Schema) -> dict[str, Schema]:
+    return document.get("components", {}).get("schemas", {})
 
 
 def shown(value: Any) -> str:
@@ -34,18 +39,20 @@ def shown(value: Any) -> str:
 
 
 class Comparison:
-    """All comparisons between two documents, so that a named schema is compared once."""
+    """All comparisons between two documents, so that a named schema is compared once. One that is `trusting` takes a named schema
+    for what it was: whether it is, another one says."""
 
-    def __init__(self, old: Schema, new: Schema):
+    def __init__(self, old: Schema, new: Schema, trusting: bool = False):
         self.documents = (old, new)
-        self.done: set[tuple[str, str, str]] = set()
+        self.trusting = trusting
+        self.done: set[tuple[Any, Any, str]] = set()
 
-    def resolved(self, schema: Any, which: int) -> tuple[Schema, str]:
-        """The schema behind a reference, with its name; what stands beside the reference holds as well."""
+    def followed(self, schema: Any, which: int) -> tuple[Schema, str, Schema]:
+        """The schema behind a reference, its name, and what stands beside the reference; what is no reference is itself."""
         if schema is True or schema is None:
-            return {}, ""
+            return {}, "", {}
         if schema is False:
-            return {"not": {}}, ""
+            return {"not": {}}, "", {}
         name, beside = "", {}
         while "$ref" in schema:
             reference: str = schema["$ref"]
@@ -53,18 +60,52 @@ class Comparison:
             schema = self.documents[which]
             for part in reference.removeprefix("#/").split("/"):
                 schema = schema[part.replace("~1", "/").replace("~0", "~")]
-            name = reference.rsplit("/", 1)[1]
-        return {**schema, **beside}, name
+            name = reference.removeprefix("#/components/schemas/")
+        return schema, name, beside
+
+    def resolved(self, schema: Any, which: int) -> Schema:
+        behind, _, beside = self.followed(schema, which)
+        return {**behind, **beside}
 
     def compare(self, old: Any, new: Any, way: str, place: str) -> Iterator[str]:
         """Sentences about what breaks clients, each of which begins with `place`."""
-        (old, old_name), (new, new_name) = self.resolved(old, 0), self.resolved(new, 1)
-        if old_name:
-            if (old_name, new_name, way) in self.done:
-                return
-            self.done.add((old_name, new_name, way))
+        one, old_name, old_beside = self.followed(old, 0)
+        other, new_name, new_beside = self.followed(new, 1)
+        # That there is none of this name any more is said once for the whole document.
+        if old_name != new_name and old_name in named(self.documents[1]):
+            yield f"{place}: is {new_name or 'a schema without a name'} now, was {old_name}"
+        if old_name and new_name:
+            yield from self.beside((one, old_beside), (other, new_beside), way, place)
             if old_name == new_name:
+                if self.trusting:
+                    return
                 place = f"{way} schema {old_name}"
+            if self.seen(old_name, new_name, way):
+                return
+        elif old_name or new_name:
+            # Of two that both refer to themselves there is no end without this. Without a name, a schema is the place it stands at.
+            if self.seen(id(old), id(new), way):
+                return
+            one, other = {**one, **old_beside}, {**other, **new_beside}
+        yield from self.contents(one, other, way, place)
+
+    def seen(self, old: Any, new: Any, way: str) -> bool:
+        """Whether these two have been compared; they will have been the next time."""
+        if (old, new, way) in self.done:
+            return True
+        self.done.add((old, new, way))
+        return False
+
+    def beside(self, old: tuple[Schema, Schema], new: tuple[Schema, Schema], way: str, place: str) -> Iterator[str]:
+        """What stands beside two references holds in addition, but for a default, which stands for the one behind."""
+        before, after = dict(old[1]), dict(new[1])
+        if "default" in before or "default" in after:
+            for behind, beside in ((old[0], before), (new[0], after)):
+                if "default" in behind:
+                    beside.setdefault("default", behind["default"])
+        yield from self.contents(before, after, way, place)
+
+    def contents(self, old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
         if not types_of(old) & types_of(new):
             yield f"{place}: is {listed(types_of(new))} now, was {listed(types_of(old))}"
             return
@@ -96,12 +137,13 @@ class Comparison:
                 yield f"{at}: is gone"
             else:
                 yield from self.compare(schema, after[name], way, at)
+        yield from self.patterns(old, new, way, place)
         were, are = set(old.get("required", [])), set(new.get("required", []))
         if way == REQUEST:
             for name in sorted(are - were):
                 yield f"{place}, property `{name}`: is required now"
         else:
-            for name in sorted((were - are) & set(after)):
+            for name in sorted(were - are - (set(before) - set(after))):
                 yield f"{place}, property `{name}`: may be missing now"
         one, other = old.get("additionalProperties", True), new.get("additionalProperties", True)
         if way == REQUEST and one is not False and other is False:
@@ -110,29 +152,56 @@ class Comparison:
             if one is not False and other is not False:
                 yield from self.compare(one, other, way, f"{place}, further members")
 
+    def patterns(self, old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
+        before, after = old.get("patternProperties", {}), new.get("patternProperties", {})
+        for pattern, schema in before.items():
+            at = f"{place}, members like `{pattern}`"
+            if pattern not in after:
+                yield f"{at}: are gone"
+            else:
+                yield from self.compare(schema, after[pattern], way, at)
+        others = old.get("additionalProperties", True)
+        for pattern, schema in after.items():
+            # Where there could be no such member before, nobody has one that the new rule could be too narrow for.
+            if pattern not in before and others is not False:
+                yield from self.compare(others, schema, way, f"{place}, members like `{pattern}`")
+
     def choices(self, old: Schema, new: Schema, way: str, place: str, choice: str) -> Iterator[str]:
-        """Where one of several schemas has to fit, in any order."""
+        """Where one of several schemas has to fit, in any order: of a request, each old one has to fit a new one, and of an
+        answer each new one an old one."""
         before, after = old.get(choice), new.get(choice)
-        if before == after and not references(before):
-            return
         if before is None or after is None:
-            if before is None and way == REQUEST:
+            if after is not None and way == REQUEST:
                 yield f"{place}: has to fit one of several schemas now ({choice})"
-            elif after is None and way == RESPONSE:
+            elif before is not None and way == RESPONSE:
                 yield f"{place}: does not have to fit one of the schemas any more ({choice})"
             return
-        if len(before) == len(after):
+        seeking, offered = (before, after) if way == REQUEST else (after, before)
+
+        def pair(number: int, other: int) -> tuple[Any, Any]:
+            return (seeking[number], offered[other]) if way == REQUEST else (offered[other], seeking[number])
+
+        alone, left = [], set(range(len(offered)))
+        for number, schema in enumerate(seeking):
+            # Of several that fit, the one that it has most likely been.
+            likely = sorted(range(len(offered)), key=lambda at: (reference(offered[at]) != reference(schema), at != number))
+            fitting = next((at for at in likely if before == after or self.fits(*pair(number, at), way)), None)
+            if fitting is None:
+                alone.append(number)
+            else:
+                left.discard(fitting)
+                yield from self.compare(*pair(number, fitting), way, f"{place}, choice {number + 1} of {choice}")
+        if len(alone) == len(left):
             # Most likely the same ones, so what is said of each says most.
-            for number, (one, other) in enumerate(zip(before, after)):
-                yield from self.compare(one, other, way, f"{place}, choice {number + 1} of {choice}")
+            for number, other in zip(alone, sorted(left)):
+                yield from self.compare(*pair(number, other), way, f"{place}, choice {number + 1} of {choice}")
             return
-        for number, one in enumerate(before):
-            if not any(self.fits(one, other, way) for other in after):
-                yield f"{place}, choice {number + 1} of {choice}: is gone, or fits none any more"
+        for number in alone:
+            what = "is gone, or fits none any more" if way == REQUEST else "is new, and fits none of those before"
+            yield f"{place}, choice {number + 1} of {choice}: {what}"
 
     def fits(self, old: Any, new: Any, way: str) -> bool:
-        trial = Comparison(*self.documents)
-        trial.done = set(self.done)
+        trial = Comparison(*self.documents, trusting=True)
         return next(trial.compare(old, new, way, ""), None) is None
 
 
@@ -188,12 +257,12 @@ def rules(old: Schema, new: Schema, way: str, place: str) -> Iterator[str]:
             continue
         yield f"{place}: {name} is {shown(after)} now, was {shown(before)}"
     before, after = old.get("default"), new.get("default")
-    if way == REQUEST and "default" in old and before != after:
+    if "default" in old and before != after:
         yield f"{place}: is {shown(after)} when left out, was {shown(before)}"
 
 
-def references(value: Any) -> bool:
-    return '"$ref"' in json.dumps(value)
+def reference(schema: Any) -> str | None:
+    return schema.get("$ref") if isinstance(schema, dict) else None
 
 
 def paired(one: list[Any], other: list[Any]) -> Iterator[tuple[Any, Any]]:

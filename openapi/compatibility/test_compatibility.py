@@ -6,20 +6,18 @@ usage: python3 -m unittest discover --start-directory compatibility --top-level-
 from __future__ import annotations
 
 import copy
-import json
-import tempfile
 import unittest
-from pathlib import Path
 from typing import Any, Callable
 
-from . import __main__ as check
 from .operations import breaks
 
 SMALL = {
+    "servers": [{"url": "/"}],
     "paths": {
         "/notes": {
             "post": {
                 "operationId": "create_note",
+                "tags": ["notes"],
                 "security": [{"key": ["write"]}],
                 "parameters": [
                     {"name": "wait", "in": "query", "schema": {"type": "string", "enum": ["ready", "stored"]}},
@@ -37,6 +35,7 @@ SMALL = {
         },
     },
     "components": {
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         "responses": {"NotFound": {"content": {"application/problem+json": {"schema": {"type": "object"}}}}},
         "schemas": {
             "NewNote": {
@@ -48,15 +47,35 @@ SMALL = {
                     "kind": {"type": "string", "enum": ["a", "b"]},
                     "parts": {"type": "array", "maxItems": 3, "items": {"$ref": "#/components/schemas/NewNote"}},
                     "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                    "words": {"type": "array", "items": {"type": "string"}},
+                    # The first reference that is followed; what stands beside the others is looked at all the same.
+                    "first": {"$ref": "#/components/schemas/Size"},
+                    "size": {"$ref": "#/components/schemas/Size", "default": 2},
+                    "length": {"$ref": "#/components/schemas/Size"},
+                    "labels": {"$ref": "#/components/schemas/Labels"},
                 },
             },
+            "Size": {"type": "integer", "minimum": 1, "default": 1},
+            "Labels": {
+                "type": "object",
+                "patternProperties": {"^a": {"$ref": "#/components/schemas/Label"}, "^b": {"type": "string"}},
+                "additionalProperties": False,
+            },
+            "Label": {"type": "object", "properties": {"text": {"type": "string"}}},
+            "Area": {"type": "object", "properties": {"width": {"type": "integer"}}},
+            "Other": {"type": "object", "properties": {"width": {"type": "integer"}}},
             "Note": {
                 "type": "object",
-                "required": ["id", "state"],
+                "required": ["id", "state", "unlisted"],
                 "properties": {
                     "id": {"type": "string", "format": "uuid"},
                     "state": {"type": "string", "enum": ["new", "old"]},
                     "score": {"type": "number", "maximum": 1},
+                    "lines": {"type": "integer", "default": 1},
+                    "size": {"$ref": "#/components/schemas/Area"},
+                    "space": {"anyOf": [{"$ref": "#/components/schemas/Area"}, {"type": "null"}]},
+                    "counts": {"type": "object", "patternProperties": {"^n": {"type": "integer"}}},
+                    "ranks": {"type": "object", "additionalProperties": {"type": "integer"}},
                 },
             },
         },
@@ -78,11 +97,27 @@ def got(document: dict[str, Any]) -> dict[str, Any]:
     return document["components"]["schemas"]["Note"]
 
 
+def schemas(document: dict[str, Any]) -> dict[str, Any]:
+    return document["components"]["schemas"]
+
+
+def rename(document: dict[str, Any], old: str, new: str) -> None:
+    schemas(document)[new] = schemas(document).pop(old)
+    for schema in (sent(document), got(document)):
+        for part in schema["properties"].values():
+            for place in [part, *part.get("anyOf", [])]:
+                if place.get("$ref") == f"#/components/schemas/{old}":
+                    place["$ref"] = f"#/components/schemas/{new}"
+
+
 def after(change: Change, document: dict[str, Any] = SMALL) -> list[str]:
     changed = copy.deepcopy(document)
     change(changed)
     return breaks(document, changed)
 
+
+# All types but string.
+REST = "array, boolean, null, number, object"
 
 BREAKS: list[tuple[Change, str]] = [
     (lambda d: d["paths"].pop("/notes"), "operation create_note: POST /notes is gone"),
@@ -128,8 +163,8 @@ BREAKS: list[tuple[Change, str]] = [
      "request schema NewNote, property `weight`: is `2` when left out, was `1`"),
     (lambda d: sent(d)["properties"]["kind"]["enum"].remove("b"),
      "request schema NewNote, property `kind`: the value `b` is gone"),
-    (lambda d: sent(d)["properties"]["parts"].update(items={"type": "string"}),
-     "request schema NewNote, property `parts`, items: is string now, was object"),
+    (lambda d: sent(d)["properties"]["words"].update(items={"type": "integer"}),
+     "request schema NewNote, property `words`, items: is integer now, was string"),
     (lambda d: sent(d).update(additionalProperties=False),
      "request schema NewNote: takes no further members any more"),
     (lambda d: sent(d)["properties"]["either"]["anyOf"].pop(),
@@ -137,7 +172,10 @@ BREAKS: list[tuple[Change, str]] = [
     (lambda d: sent(d)["properties"]["text"].update(anyOf=[{"pattern": "a"}]),
      "request schema NewNote, property `text`: has to fit one of several schemas now (anyOf)"),
     (lambda d: got(d)["properties"].pop("score"), "response schema Note, property `score`: is gone"),
+    (lambda d: [got(d)["properties"].pop("state"), got(d)["required"].remove("state")],
+     "response schema Note, property `state`: is gone"),
     (lambda d: got(d)["required"].remove("id"), "response schema Note, property `id`: may be missing now"),
+    (lambda d: got(d)["required"].remove("unlisted"), "response schema Note, property `unlisted`: may be missing now"),
     (lambda d: got(d)["properties"]["id"].update(type=["string", "null"]),
      "response schema Note, property `id`: may be null now"),
     (lambda d: got(d)["properties"]["id"].pop("format"),
@@ -146,13 +184,54 @@ BREAKS: list[tuple[Change, str]] = [
      "response schema Note, property `state`: the value `old` is gone"),
     (lambda d: got(d)["properties"]["score"].pop("maximum"),
      "response schema Note, property `score`: without this bound now, at most 1 before (maximum)"),
+    (lambda d: schemas(d)["Label"]["properties"].pop("text"), "request schema Label, property `text`: is gone"),
+    (lambda d: schemas(d)["Labels"]["patternProperties"].pop("^b"), "request schema Labels, members like `^b`: are gone"),
+    (lambda d: schemas(d)["Labels"]["patternProperties"].update({"^b": {"type": "integer"}}),
+     "request schema Labels, members like `^b`: is integer now, was string"),
+    (lambda d: schemas(d)["Label"].update(patternProperties={"^a": {"type": "string"}}),
+     f"request schema Label, members like `^a`: takes no {REST} any more"),
+    (lambda d: got(d)["properties"]["counts"]["patternProperties"]["^n"].update(type=["integer", "null"]),
+     "response schema Note, property `counts`, members like `^n`: may be null now"),
+    (lambda d: got(d)["properties"]["ranks"].update(patternProperties={"^n": {"type": "string"}}),
+     "response schema Note, property `ranks`, members like `^n`: is string now, was integer"),
+    (lambda d: sent(d)["properties"]["size"].update(default=3),
+     "request schema NewNote, property `size`: is `3` when left out, was `2`"),
+    (lambda d: sent(d)["properties"]["size"].pop("default"),
+     "request schema NewNote, property `size`: is `1` when left out, was `2`"),
+    (lambda d: sent(d)["properties"]["length"].update(default=3),
+     "request schema NewNote, property `length`: is `3` when left out, was `1`"),
+    (lambda d: sent(d)["properties"]["length"].update(maximum=9),
+     "request schema NewNote, property `length`: at most 9 now, without this bound before (maximum)"),
+    (lambda d: got(d)["properties"]["lines"].update(default=2),
+     "response schema Note, property `lines`: is `2` when left out, was `1`"),
+    (lambda d: d["components"]["securitySchemes"]["key"].update(scheme="basic"),
+     "security scheme key: scheme is basic now, was bearer"),
+    (lambda d: d["components"]["securitySchemes"].update(key={"type": "apiKey", "scheme": "bearer"}),
+     "security scheme key: type is apiKey now, was http"),
+    (lambda d: d["components"].pop("securitySchemes"), "security scheme key: is gone"),
+    (lambda d: rename(d, "Area", "Extent"), "schema Area: is gone, or has another name"),
+    (lambda d: got(d)["properties"]["size"].update({"$ref": "#/components/schemas/Other"}),
+     "response schema Note, property `size`: is Other now, was Area"),
+    (lambda d: got(d)["properties"].update(size=schemas(d)["Area"]),
+     "response schema Note, property `size`: is a schema without a name now, was Area"),
+    (lambda d: create(d).update(tags=["remarks"]), "operation create_note: is under `remarks` now, was under `notes`"),
+    (lambda d: d["servers"].insert(0, {"url": "/api"}), "server: is /api now, was /"),
+    (lambda d: d["paths"]["/notes"].update(servers=[{"url": "/api"}]), "operation create_note, server: is /api now, was /"),
+    (lambda d: got(d)["properties"]["space"]["anyOf"].insert(0, {"type": "string"}),
+     "response schema Note, property `space`, choice 1 of anyOf: is new, and fits none of those before"),
+    (lambda d: create(d)["responses"].update({"202": {}}), "operation create_note, answer 202: is new, and no refusal"),
+    (lambda d: create(d)["responses"].update({"302": {}}), "operation create_note, answer 302: is new, and no refusal"),
 ]
 
 ADDITIONS: list[tuple[str, Change]] = [
     ("an operation", lambda d: d["paths"].update({"/new": {"get": create(d)}})),
     ("a parameter", lambda d: create(d)["parameters"].append({"name": "n", "in": "query", "schema": {}})),
     ("a way in", lambda d: create(d)["security"].append({})),
-    ("a status", lambda d: create(d)["responses"].update({"409": {}})),
+    ("a refusal", lambda d: create(d)["responses"].update({"409": {}})),
+    ("an answer to a condition", lambda d: create(d)["responses"].update({"304": {}})),
+    ("a server", lambda d: d["servers"].append({"url": "/api"})),
+    ("a scheme", lambda d: d["components"]["securitySchemes"].update(other={"type": "http", "scheme": "basic"})),
+    ("a schema", lambda d: schemas(d).update(Another={"type": "object"})),
     ("a header", lambda d: create(d)["responses"]["201"]["headers"].update({"Location": {}})),
     ("a media type", lambda d: create(d)["requestBody"]["content"].update({"text/plain": {}})),
     ("a request field", lambda d: sent(d)["properties"].update(more={"type": "string"})),
@@ -162,6 +241,13 @@ ADDITIONS: list[tuple[str, Change]] = [
     ("a wider type", lambda d: sent(d)["properties"]["text"].update(type=["string", "null"])),
     ("a request value", lambda d: sent(d)["properties"]["kind"]["enum"].append("c")),
     ("a choice", lambda d: sent(d)["properties"]["either"]["anyOf"].insert(0, {"type": "null"})),
+    ("one choice for two", lambda d: sent(d)["properties"]["either"].update(anyOf=[{"type": ["string", "integer"]}])),
+    ("a choice less to be answered", lambda d: got(d)["properties"]["space"]["anyOf"].pop()),
+    ("another order of choices", lambda d: got(d)["properties"]["space"]["anyOf"].reverse()),
+    ("members that were refused", lambda d: schemas(d)["Labels"]["patternProperties"].update({"^c": {"type": "string"}})),
+    ("members that are as all were", lambda d: got(d)["properties"]["ranks"].update(
+        patternProperties={"^n": {"type": "integer", "maximum": 9}})),
+    ("a default where none was said", lambda d: sent(d)["properties"]["kind"].update(default="a")),
     ("a response field", lambda d: got(d)["properties"].update(more={"type": "string"})),
     ("a field that is always there", lambda d: got(d)["required"].append("score")),
     ("a response value", lambda d: got(d)["properties"]["state"]["enum"].append("older")),
@@ -181,57 +267,24 @@ class Breaks(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(after(change), [])
 
-    def test_each_property_and_bound_of_the_real_document_is_looked_at(self) -> None:
-        real = json.loads((check.HERE / "openapi.json").read_text())
-        self.assertEqual(breaks(real, copy.deepcopy(real)), [])
-        for schema, name in (("ContextInput", "ttl_seconds"), ("Context", "version"), ("ProblemDetails", "code")):
-            def remove(document: dict[str, Any]) -> None:
-                document["components"]["schemas"][schema]["properties"].pop(name)
+    def test_each_place_that_gives_up_a_reference_is_looked_at(self) -> None:
+        def written_out(document: dict[str, Any]) -> None:
+            size = schemas(document)["Size"]
+            sent(document)["properties"].update(first=dict(size), length={**size, "minimum": 5})
 
-            self.assertTrue(any(f"{schema}, property `{name}`: is gone" in s for s in after(remove, real)), name)
+        expected = "request schema NewNote, property `length`: at least 5 now, at least 1 before (minimum)"
+        self.assertIn(expected, after(written_out))
 
-        def tighten(document: dict[str, Any]) -> None:
-            document["components"]["schemas"]["ContextInput"]["properties"]["ttl_seconds"]["maximum"] = 60
+    def test_there_is_an_end_where_only_one_side_goes_round_in_circles(self) -> None:
+        def endless(document: dict[str, Any]) -> None:
+            schemas(document)["Tree"] = {"items": {"$ref": "#/components/schemas/Tree"}, "maxItems": 9}
+            sent(document)["properties"]["any"] = {"$ref": "#/components/schemas/Tree"}
 
-        expected = "property `ttl_seconds`: at most 60 now, at most 316224000 before (maximum)"
-        self.assertTrue(any(expected in sentence for sentence in after(tighten, real)))
-
-
-class Declarations(unittest.TestCase):
-    SENTENCE = "response schema Note, property `score`: is gone"
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.file = Path(folder.name) / "breaking.toml"
-        self.changed = copy.deepcopy(SMALL)
-        got(self.changed)["properties"].pop("score")
-
-    def declare(self, *sentences: str, reason: str = "Nobody has ever had a use for it.") -> dict[str, str]:
-        self.file.write_text("".join(f"[[break]]\nwhat = '{s}'\nreason = '{reason}'\n" for s in sentences))
-        return check.declared(self.file)
-
-    def test_a_break_has_to_be_declared(self) -> None:
-        self.assertEqual(check.verdict(SMALL, self.changed, {}), [self.SENTENCE])
-        self.assertEqual(check.verdict(SMALL, self.changed, self.declare(self.SENTENCE)), [])
-
-    def test_a_declaration_that_is_no_break_is_refused(self) -> None:
-        meant = self.declare(self.SENTENCE)
-        self.assertEqual(check.verdict(SMALL, SMALL, meant), [f"declared, but no break: {self.SENTENCE}"])
-
-    def test_a_declaration_has_a_reason_and_is_the_only_one(self) -> None:
-        for sentences, reason in (((self.SENTENCE,), ""), ((self.SENTENCE, self.SENTENCE), "It was never filled in.")):
-            with self.assertRaises(SystemExit):
-                self.declare(*sentences, reason=reason)
-
-    def test_the_last_release_is_the_highest_version(self) -> None:
-        folder = self.file.parent
-        for version in ("0.9.0", "0.10.0", "0.2.10"):
-            (folder / f"{version}.json").touch()
-        self.assertEqual(check.last_release(folder).stem, "0.10.0")
-        (folder / "latest.json").touch()
-        with self.assertRaises(SystemExit):
-            check.last_release(folder)
+        before = copy.deepcopy(SMALL)
+        sent(before)["properties"]["any"] = {}
+        at = "request schema NewNote, property `any`"
+        limit = "at most 9 items now, without this bound before (maxItems)"
+        self.assertEqual(after(endless, before), [f"{at}: {limit}", f"{at}, items: {limit}"])
 
 
 if __name__ == "__main__":

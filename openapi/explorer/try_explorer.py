@@ -1,12 +1,14 @@
 """Uses /docs as a person does, in Chromium without a window: opens the page, authorises with a key, sends a search, and looks
 at the answer. What the page shows in the end goes into a file.
 
-usage: python3 try_explorer.py PROGRAM SCREENSHOT, with the packages of requirements.txt
+usage: SERVICE_API_KEY=… python3 try_explorer.py URL SCREENSHOT, with the packages of requirements.txt; URL is that of a service
+without contexts
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import urllib.request
@@ -20,8 +22,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
 
-from service import KEY, running
-
+KEY = os.environ["SERVICE_API_KEY"]
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 WAIT_SECONDS_MAX = 30
 WINDOW = (1280, 1600)
@@ -103,23 +104,22 @@ def browser() -> webdriver.Chrome:
     return webdriver.Chrome(options=options, service=Service(DRIVER))
 
 
-def main(program: str, screenshot: str) -> None:
-    with running(program) as url:
-        store_note(url)
-        driver = browser()
-        try:
-            page = Page(driver, url)
-            page.authorise()
-            status, answer = page.search()
-            assert status == 200, (status, answer)
-            assert [hit["context"]["key"] for hit in answer["data"]] == ["gnuchess"], answer
-            strangers = [name for name in page.loaded() if ":" in name and not name.startswith((url, "data:"))]
-            assert not strangers, f"the page loads from elsewhere: {strangers}"
-            complaints = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
-            assert not complaints, f"the browser complains: {complaints}"
-            page.screenshot(Path(screenshot))
-        finally:
-            driver.quit()
+def main(url: str, screenshot: str) -> None:
+    store_note(url)
+    driver = browser()
+    try:
+        page = Page(driver, url)
+        page.authorise()
+        status, answer = page.search()
+        assert status == 200, (status, answer)
+        assert [hit["context"]["key"] for hit in answer["data"]] == ["gnuchess"], answer
+        strangers = [name for name in page.loaded() if ":" in name and not name.startswith((url, "data:"))]
+        assert not strangers, f"the page loads from elsewhere: {strangers}"
+        complaints = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+        assert not complaints, f"the browser complains: {complaints}"
+        page.screenshot(Path(screenshot))
+    finally:
+        driver.quit()
     print(f"the explorer searched and showed the answer: {screenshot}")
 
 
