@@ -67,6 +67,8 @@ pub struct Plan {
     options: Options,
     corpus: Corpus,
     queries: Vec<Query>,
+    /// Searches for the vectors of the queries. Made beforehand: to write out so many numbers takes longer than to send them.
+    vector_searches: Vec<Bytes>,
     /// Of contexts that are there.
     ids: Vec<String>,
 }
@@ -103,8 +105,12 @@ impl Plan {
         if reads_ids && ids.is_empty() {
             return Err("there are no contexts to be read: import what `loadtest data` makes".to_owned());
         }
-        let queries = (0..options.queries).map(|number| corpus.query(number, options.contexts)).collect();
-        Ok(Self { scenario, options, corpus, queries, ids })
+        let queries: Vec<Query> =
+            (0..options.queries).map(|number| corpus.query(number, options.contexts)).collect();
+        let (limit, effort) = (options.limit, &options.effort);
+        let by_vector = |query: &Query| json!({"vector": query.vector, "mode": "semantic", "limit": limit, "effort": effort});
+        let vector_searches = queries.iter().map(|query| Bytes::from(by_vector(query).to_string())).collect();
+        Ok(Self { scenario, options, corpus, queries, vector_searches, ids })
     }
 
     /// The request of this number. The same number makes the same request, but for the keys of what is new.
@@ -139,12 +145,14 @@ impl Plan {
                 let id = &self.ids[self.ranked(self.ids.len(), chance)];
                 self.call("get", Method::GET, format!("/v1/contexts/{id}"), Bytes::new(), Expected::Success)
             }
-            _ => self.search(scenario, number, &self.queries[self.ranked(self.queries.len(), chance)]),
+            _ => self.search(scenario, number, self.ranked(self.queries.len(), chance)),
         }
     }
 
-    fn search(&self, scenario: Scenario, number: u64, query: &Query) -> Step {
+    /// `place`: of the query.
+    fn search(&self, scenario: Scenario, number: u64, place: usize) -> Step {
         let (limit, effort) = (self.options.limit, &self.options.effort);
+        let query = &self.queries[place];
         // A word that nobody has used yet: else the text's embedding is known from the last time.
         let text = if self.options.no_cache {
             Cow::from(format!("{} q{:x}n{number}", query.text, self.options.run))
@@ -154,9 +162,8 @@ impl Plan {
         let by_text = |mode: &str| json!({"query": text, "mode": mode, "limit": limit, "effort": effort});
         let (operation, body) = match scenario {
             Scenario::SearchVector => {
-                let body =
-                    json!({"vector": query.vector, "mode": "semantic", "limit": limit, "effort": effort});
-                ("search-vector", body)
+                let (path, body) = ("/v1/contexts/search".to_owned(), self.vector_searches[place].clone());
+                return self.call("search-vector", Method::POST, path, body, Expected::Found);
             }
             Scenario::SearchSemantic => ("search-semantic", by_text("semantic")),
             Scenario::SearchKeyword => ("search-keyword", by_text("keyword")),
