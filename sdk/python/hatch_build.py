@@ -26,7 +26,7 @@ SYNCHRONOUS = {
     ).split()
 } | {
     "aclose": "close",
-    "aiter_lines": "iter_lines",
+    "aiter_bytes": "iter_bytes",
     "aread": "read",
     "asyncio": "time",
     "asyncio_detailed": "sync_detailed",

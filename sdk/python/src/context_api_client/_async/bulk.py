@@ -54,19 +54,29 @@ async def export_contexts(
         try:
             # What follows a break has to be of the same moment.
             params["as_of"] = response.headers["Context-As-Of"]
-            async for line in response.aiter_lines():
+            async for line in _lines_of(response):
                 context: dict[str, Any] = json.loads(line)
                 yield context
                 params["after"] = context["id"]
                 breaks = 0
             return
-        except (httpx.TransportError, json.JSONDecodeError) as error:
-            # The last line may not be whole.
+        except httpx.TransportError as error:
             breaks += 1
             if breaks > retry.times:
                 raise ConnectionFailed(f"the export broke off: {error}") from error
         finally:
             await response.aclose()
+
+
+async def _lines_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Only a line feed ends a line: within JSON there may be other characters that Python, too, takes for line breaks."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        raise httpx.RemoteProtocolError("the stream ended within a line")
 
 
 async def _ndjson(lines: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[bytes]:
