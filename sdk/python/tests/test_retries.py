@@ -7,7 +7,8 @@ from uuid import UUID
 
 import httpx
 import pytest
-from context_api_client import ConnectionFailed, ContextApi, Retry, Unavailable
+from context_api_client import ConnectionFailed, ContextApi, Retry, Unavailable, UnexpectedAnswer
+from context_api_client.generated.api.contexts import get_context
 from faults import Faulty, problem
 
 QUICK = Retry(times=3, pause=0.01)
@@ -70,6 +71,35 @@ def test_a_delete_whose_answer_is_lost_has_worked(url: str, key: str, user: UUID
     with api:
         api.contexts.delete(made.id)
     assert len(transport.requests) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_no_success(status: int, url: str, key: str, user: UUID) -> None:
+    def elsewhere() -> httpx.Response:
+        return httpx.Response(status, headers={"Location": "https://example.org/"})
+
+    api, transport = faulty(url, key, elsewhere(), elsewhere(), elsewhere(), elsewhere())
+    with api:
+        for act in (
+            lambda: api.contexts.delete(user),
+            lambda: api.contexts.create(user_id=user, context_type="note", content=1, text=""),
+            lambda: api.contexts.import_([]),
+            lambda: list(api.contexts.export(user_id=user)),
+        ):
+            with pytest.raises(UnexpectedAnswer, match=rf"{status}, to https://example\.org/; correct base_url"):
+                act()
+    assert len(transport.requests) == 4
+
+
+def test_an_answer_of_somebody_else_is_an_error_of_this_package(url: str, key: str) -> None:
+    api, _ = faulty(url, key, httpx.Response(202, json={}))
+    with api, pytest.raises(UnexpectedAnswer, match="202, is no Usage"):
+        api.usage()
+
+
+def test_what_has_not_changed_is_no_error(api: ContextApi, user: UUID) -> None:
+    made = api.contexts.create(user_id=user, context_type="note", content=1, text="")
+    assert get_context.sync_detailed(made.id, client=api.raw, if_none_match='"1"').status_code == 304
 
 
 def test_a_name_is_sent_only_with_writes(url: str, key: str, user: UUID) -> None:

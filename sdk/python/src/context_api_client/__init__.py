@@ -22,6 +22,7 @@ from .errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnexpectedAnswer,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnexpectedAnswer",
 ]

@@ -20,6 +20,10 @@ class ConnectionFailed(ContextApiError):
     """No answer came: no connection, a broken one, or none in time. Whether the request was carried out is not known."""
 
 
+class UnexpectedAnswer(ContextApiError):
+    """The answer is none that the service gives, so it came from somewhere else: see whether ``base_url`` is right."""
+
+
 class ApiError(ContextApiError):
     """The service answered, and the answer is an error."""
 
@@ -114,6 +118,13 @@ def error_of(status: int, headers: Any, body: bytes) -> ApiError:
         headers.get("x-request-id"),
         _seconds(headers.get("retry-after")),
     )
+
+
+def error_of_redirect(status: int, headers: Any) -> UnexpectedAnswer:
+    """The exception for an answer that sends elsewhere. None is followed: the API key would go there, too, and what was a
+    write may arrive as a GET.
+    """
+    return UnexpectedAnswer(f"nothing was done: HTTP status {status}, to {headers.get('location')}; correct base_url")
 
 
 def _problem_of(body: bytes) -> ProblemDetails | None:
