@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from context_api_client import ConnectionFailed, ContextApi, Retry, Unavailable, UnexpectedAnswer
+from context_api_client import ConnectionFailed, ContextApi, Retry, SecretLost, Unavailable, UnexpectedAnswer
 from context_api_client.generated.api.contexts import get_context
 from faults import Faulty, problem
 
@@ -71,6 +71,26 @@ def test_a_delete_whose_answer_is_lost_has_worked(url: str, key: str, user: UUID
     with api:
         api.contexts.delete(made.id)
     assert len(transport.requests) == 2
+
+
+def test_a_key_whose_secret_is_lost_is_no_key(url: str, key: str, user: UUID) -> None:
+    api, transport = faulty(url, key, "lost")
+    with api, pytest.raises(SecretLost) as made:
+        api.api_keys.create(name="sdk", scopes=["read"], user_id=user)
+    assert str(made.value.api_key.id) in str(made.value)
+    assert len(transport.requests) == 2
+
+    api, transport = faulty(url, key, "lost")
+    with api:
+        with pytest.raises(SecretLost) as rotated:
+            api.api_keys.rotate(made.value.api_key.id)
+        assert rotated.value.api_key.id != made.value.api_key.id
+        # As it says.
+        usable = api.api_keys.rotate(rotated.value.api_key.id)
+        assert usable.key is not None
+        with ContextApi(url, usable.key) as reader:
+            assert reader.contexts.count(user_id=user) == 0
+        api.api_keys.revoke(usable.id)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from .generated.models import ErrorCode, FieldProblem, ProblemDetails
+from .generated.models import CreatedApiKey, ErrorCode, FieldProblem, ProblemDetails
 from .generated.types import Unset
 
 
@@ -22,6 +22,18 @@ class ConnectionFailed(ContextApiError):
 
 class UnexpectedAnswer(ContextApiError):
     """The answer is none that the service gives, so it came from somewhere else: see whether ``base_url`` is right."""
+
+
+class SecretLost(ContextApiError):
+    """An API key was made, and its secret was in an earlier answer alone, which was lost. Nobody can use it: rotate
+    ``api_key.id`` for one with a secret, or revoke it.
+    """
+
+    def __init__(self, api_key: CreatedApiKey) -> None:
+        super().__init__(
+            f"the API key {api_key.id} was made, but the answer with its secret was lost: rotate it by this id, or revoke it"
+        )
+        self.api_key = api_key
 
 
 class ApiError(ContextApiError):
