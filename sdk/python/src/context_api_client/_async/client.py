@@ -8,9 +8,9 @@ import httpx
 
 from .._answers import expect
 from ..generated.api.usage import get_usage
-from ..generated.client import AuthenticatedClient
 from ..generated.models import Usage
 from .._policy import Retry
+from .._raw import RawClient
 from .admin import AsyncApiKeys, AsyncAuditLog, AsyncTenants
 from .contexts import AsyncContexts
 from .operations import AsyncOperations
@@ -34,7 +34,7 @@ class AsyncContextApi:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         #: For the generated functions in ``raw``, for what the methods do not offer; it sends in the same way.
-        self.raw = AuthenticatedClient(
+        self.raw = RawClient(
             base_url=base_url,
             token=api_key,
             timeout=timeout,
