@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 from context_api_client import ConnectionFailed, ContextApi, Retry
+from context_api_client._sync.bulk import ndjson
 from faults import Faulty
 
 MANY = 2_000
@@ -50,6 +51,20 @@ def test_an_import_whose_answer_is_lost_is_sent_again(url: str, key: str, user: 
         answer = api.contexts.import_([{"user_id": user, "context_type": "line", "content": n, "text": ""} for n in range(3)])
         assert (answer.created, answer.unchanged) == (0, 3)
         assert api.contexts.count(user_id=user) == 3
+
+
+def test_lines_that_come_slowly_are_not_held_back() -> None:
+    now = 0.0
+
+    def slow() -> Iterator[int]:
+        nonlocal now
+        for n in range(5):
+            now += 2.0
+            yield n
+
+    # At 6 seconds, and in the end.
+    assert list(ndjson(slow(), clock=lambda: now)) == [b"0\n1\n2\n", b"3\n4\n"]
+    assert list(ndjson(range(3), clock=lambda: now)) == [b"0\n1\n2\n"]
 
 
 def test_an_iterator_is_sent_once(url: str, key: str, user: UUID) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from .transport import STREAMED
 
 #: So much is put together before it is sent; the service stores about as much at a time.
 _CHUNK_BYTES_MIN = 65_536
+#: Or what there is after so long: the service ends an import of which nothing comes for 30 seconds.
+_CHUNK_SECONDS_MAX = 5.0
 
 
 async def import_contexts(
@@ -36,7 +39,7 @@ async def import_contexts(
     attempts = Attempts(Retry(times=0) if once else retry, is_repeatable=True)
     async for attempt in AsyncRetrying(**attempts.settings()):
         with attempt:
-            response = await http.post("/v1/contexts/import", content=_ndjson(lines), headers=headers, params=params)
+            response = await http.post("/v1/contexts/import", content=ndjson(lines), headers=headers, params=params)
             return ImportAnswer.from_dict(response.json())
     raise AssertionError("tenacity returns or raises")
 
@@ -79,13 +82,18 @@ async def _lines_of(response: httpx.Response) -> AsyncIterator[bytes]:
         raise httpx.RemoteProtocolError("the stream ended within a line")
 
 
-async def _ndjson(lines: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[bytes]:
+async def ndjson(
+    lines: Iterable[Any] | AsyncIterable[Any], clock: Callable[[], float] = monotonic
+) -> AsyncIterator[bytes]:
+    """As few pieces as need be."""
     chunk = bytearray()
+    sent = clock()
     async for line in _each(lines):
         chunk += json_text(line).encode() + b"\n"
-        if len(chunk) >= _CHUNK_BYTES_MIN:
+        if len(chunk) >= _CHUNK_BYTES_MIN or clock() - sent >= _CHUNK_SECONDS_MAX:
             yield bytes(chunk)
             chunk.clear()
+            sent = clock()
     if chunk:
         yield bytes(chunk)
 
