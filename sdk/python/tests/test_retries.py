@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from context_api_client import ConnectionFailed, ContextApi, Retry, SecretLost, Unavailable, UnexpectedAnswer
+from context_api_client import ConnectionFailed, ContextApi, Retry, SecretLost, StillRunning, Unavailable, UnexpectedAnswer
 from context_api_client.generated.api.contexts import get_context
 from faults import Faulty, problem
 
@@ -51,6 +51,20 @@ def test_does_not_wait_for_ever(url: str, key: str) -> None:
         api.usage()
     assert away.value.retry_after == 3600
     assert len(transport.requests) == 1
+
+
+def test_does_not_wait_for_ever_for_an_operation(url: str, key: str, api: ContextApi, user: UUID) -> None:
+    ended = api.operations.wait(api.operations.erase_user(user).id)
+    running = ended.to_dict() | {"status": "running", "finished_at": None}
+    slow, transport = faulty(url, key, httpx.Response(200, json=running))
+    with slow:
+        with pytest.raises(StillRunning) as late:
+            slow.operations.wait(ended.id, timeout=0)
+        assert (late.value.operation.id, late.value.operation.status) == (ended.id, "running")
+        assert isinstance(late.value, TimeoutError)
+        # One that has ended has, however late it is asked.
+        assert slow.operations.wait(ended.id, timeout=0).status == "succeeded"
+    assert len(transport.requests) == 2
 
 
 def test_a_conditional_change_is_sent_again_only_if_it_was_not_done(url: str, key: str, user: UUID) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from .generated.models import CreatedApiKey, ErrorCode, FieldProblem, ProblemDetails
+from .generated.models import CreatedApiKey, ErrorCode, FieldProblem, Operation, ProblemDetails
 from .generated.types import Unset
 
 
@@ -22,6 +22,14 @@ class ConnectionFailed(ContextApiError):
 
 class UnexpectedAnswer(ContextApiError):
     """The answer is none that the service gives, so it came from somewhere else: see whether ``base_url`` is right."""
+
+
+class StillRunning(ContextApiError, TimeoutError):
+    """An operation had not ended in the time that was given to wait for it. It goes on."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(f"the operation {operation.id} is {operation.status} and goes on; it was not waited for any longer")
+        self.operation = operation
 
 
 class SecretLost(ContextApiError):
