@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from uuid import UUID
 
@@ -113,13 +114,14 @@ def test_a_redirect_is_no_success(status: int, url: str, key: str, user: UUID) -
         return httpx.Response(status, headers={"Location": "https://example.org/"})
 
     api, transport = faulty(url, key, elsewhere(), elsewhere(), elsewhere(), elsewhere())
+    acts: list[Callable[[], object]] = [
+        lambda: api.contexts.delete(user),
+        lambda: api.contexts.create(user_id=user, context_type="note", content=1, text=""),
+        lambda: api.contexts.import_([]),
+        lambda: list(api.contexts.export(user_id=user)),
+    ]
     with api:
-        for act in (
-            lambda: api.contexts.delete(user),
-            lambda: api.contexts.create(user_id=user, context_type="note", content=1, text=""),
-            lambda: api.contexts.import_([]),
-            lambda: list(api.contexts.export(user_id=user)),
-        ):
+        for act in acts:
             with pytest.raises(UnexpectedAnswer, match=rf"{status}, to https://example\.org/; correct base_url"):
                 act()
     assert len(transport.requests) == 4
