@@ -54,7 +54,7 @@ type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: 
   : never;
 
 /** A filter is given as it is, not as text. */
-type WithFilter<Q> = Omit<Q, "filter" | "cursor"> & { filter?: Filter };
+type WithFilter<Q> = Omit<Q, "filter"> & { filter?: Filter };
 
 export type ListOptions = WithFilter<Query<"/v1/contexts">>;
 export type ExportOptions = WithFilter<Query<"/v1/contexts/export">> & Cancellable;
@@ -67,6 +67,8 @@ export interface Cancellable {
 export interface Paged extends Cancellable {
   /** Entries per page. */
   limit?: number;
+  /** The `next_cursor` of a page: goes on behind it. */
+  cursor?: string;
 }
 
 export interface Repeatable extends Cancellable {

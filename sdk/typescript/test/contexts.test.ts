@@ -75,6 +75,13 @@ test("pages through", async () => {
   const sizes = [];
   for await (const page of listed.byPage()) sizes.push(page.data.length);
   assert.deepEqual(sizes, [2, 2, 1]);
+  for await (const { next_cursor } of api.contexts.list({ user_id, limit: 2 }).byPage()) {
+    assert(next_cursor);
+    const rest = [];
+    for await (const context of api.contexts.list({ user_id, limit: 2, cursor: next_cursor })) rest.push(context.content);
+    assert.deepEqual(rest, [2, 1, 0]);
+    break;
+  }
   const late = [];
   for await (const context of api.contexts.list({ user_id, filter: { content: { $gte: 3 } } })) late.push(context.content);
   assert.deepEqual(late, [4, 3]);
@@ -115,6 +122,11 @@ test("reaches what is around", async () => {
   const entries = [];
   for await (const entry of api.auditLog.list({ target_id: made.id })) entries.push(entry.action);
   assert(entries.length > 0);
+  for await (const page of api.apiKeys.list({ limit: 1 }).byPage()) {
+    const { value: next } = await api.apiKeys.list({ limit: 1, cursor: page.next_cursor ?? "" }).byPage().next();
+    assert.notEqual(next?.data[0]?.id, page.data[0]?.id);
+    break;
+  }
   const tenants = [];
   for await (const tenant of api.tenants.list()) tenants.push(tenant.name);
   assert(tenants.includes("default"));
