@@ -1,6 +1,6 @@
 /** Import and export: streams of any length, of which only what is under way is in memory. */
 
-import { connectionError, nameRequest, type Transport } from "./transport.js";
+import { connectionError, nameRequest, REDIRECT, type Transport } from "./transport.js";
 import { ConnectionError } from "./errors.js";
 import type { ContextLine, ExportOptions, ImportAnswer, ImportOptions } from "./types.js";
 
@@ -27,7 +27,7 @@ export class Bulk {
       const lines = typeof source === "function" ? source() : source;
       const body = ndjson(lines, idle);
       // `duplex` is what streams need, and is missing in the types of TypeScript.
-      const init = { method: "POST", headers, body, signal: idle.signal, duplex: "half" };
+      const init = { method: "POST", headers, body, signal: idle.signal, redirect: REDIRECT, duplex: "half" } as const;
       try {
         const response = await this.transport.once(new Request(url, init));
         return (await response.json()) as ImportAnswer;
@@ -74,7 +74,7 @@ export class Bulk {
   async #open(url: URL, signal: AbortSignal | undefined): Promise<{ response: Response; idle: IdleTimer }> {
     const idle = new IdleTimer(this.transport.timeoutMs, signal);
     try {
-      return { response: await this.transport.once(new Request(url, { signal: idle.signal })), idle };
+      return { response: await this.transport.once(new Request(url, { signal: idle.signal, redirect: REDIRECT })), idle };
     } catch (error) {
       idle.stop();
       throw signal?.aborted ? signal.reason : error;

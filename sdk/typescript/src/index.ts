@@ -1,6 +1,14 @@
 /** Client of Context API. Start with `ContextApi`. */
 
 export { ContextApi, type ContextApiOptions } from "./client.js";
-export { ApiError, ConnectionError, isApiError, type ErrorCode, type FieldProblem, type ProblemDetails } from "./errors.js";
+export {
+  ApiError,
+  ConnectionError,
+  isApiError,
+  UnexpectedAnswerError,
+  type ErrorCode,
+  type FieldProblem,
+  type ProblemDetails,
+} from "./errors.js";
 export { Pages, type Page } from "./pages.js";
 export type * from "./types.js";

@@ -4,7 +4,7 @@
  */
 
 import pRetry from "p-retry";
-import { ApiError, ConnectionError, readError } from "./errors.js";
+import { ApiError, ConnectionError, readError, UnexpectedAnswerError } from "./errors.js";
 
 export interface TransportOptions {
   /** `ctx_…` */
@@ -34,6 +34,12 @@ const NOTHING_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUN
 /** `POST`s that write nothing. */
 const READING_POST = /\/(search|pack|count|compare)$/;
 
+/**
+ * No redirect is followed: the API key would go there, too, and what was a write may arrive as a GET. With `"error"` there
+ * would be no telling it from a broken connection.
+ */
+export const REDIRECT = "manual";
+
 /** What Node.js 18 has in a module only, everybody else has globally. */
 const { randomUUID } = "crypto" in globalThis ? { randomUUID: () => crypto.randomUUID() } : await import("node:crypto");
 
@@ -61,7 +67,7 @@ export class Transport {
     return this.again(async (isRepeated) => {
       const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.timeoutMs)]);
       try {
-        return await whole(await this.once(new Request(request.clone(), { signal })));
+        return await whole(await this.once(new Request(request.clone(), { signal, redirect: REDIRECT })));
       } catch (error) {
         // It was there before the attempt whose answer was lost.
         if (isRepeated && request.method === "DELETE" && error instanceof ApiError && error.status === 404) {
@@ -82,6 +88,11 @@ export class Transport {
       throw connectionError(error);
     }
     if (response.status >= 400) throw await readError(response);
+    if (isRedirect(response)) {
+      await response.body?.cancel();
+      const to = response.headers.get("location");
+      throw new UnexpectedAnswerError(`nothing was done: HTTP status ${response.status}, to ${to}; correct baseUrl`);
+    }
     return response;
   }
 
@@ -113,6 +124,11 @@ async function whole(response: Response): Promise<Response> {
   } catch (error) {
     throw connectionError(error);
   }
+}
+
+/** Browsers do not tell which. 304 is an answer to a question. */
+function isRedirect({ status, type }: Response): boolean {
+  return type === "opaqueredirect" || (status >= 300 && status !== 304);
 }
 
 /** Gives a write a name of its own, unless it has one. */

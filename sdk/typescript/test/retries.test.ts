@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import * as http from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { test } from "node:test";
-import { ConnectionError, isApiError } from "context-api-client";
+import { ConnectionError, isApiError, UnexpectedAnswerError } from "context-api-client";
 import { busy, connect, type Fault, Faulty, newUser } from "./support.js";
 
 function faulty(...faults: Fault[]) {
@@ -57,6 +58,47 @@ test("a delete whose answer is lost has worked", async () => {
   const { api, network } = faulty("lost");
   await api.contexts.delete(made.id);
   assert.equal(network.requests.length, 2);
+});
+
+test("a redirect is no success, and is not followed", async () => {
+  const asked: string[] = [];
+  const elsewhere = http.createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.writeHead(302, { location: "/elsewhere" }).end();
+    request.resume();
+  });
+  await once(elsewhere.listen(0, "127.0.0.1"), "listening");
+  const { port } = elsewhere.address() as AddressInfo;
+  const api = connect({ baseUrl: `http://127.0.0.1:${port}` });
+  const wrong = (error: unknown) =>
+    error instanceof UnexpectedAnswerError && error.message.endsWith("302, to /elsewhere; correct baseUrl");
+  try {
+    await assert.rejects(api.contexts.delete("1"), wrong);
+    await assert.rejects(api.contexts.create(note()), wrong);
+    await assert.rejects(api.contexts.import([note()]), wrong);
+    await assert.rejects(api.contexts.export().next(), wrong);
+  } finally {
+    elsewhere.closeAllConnections();
+    elsewhere.close();
+  }
+  assert.deepEqual(asked, [
+    "DELETE /v1/contexts/1",
+    "POST /v1/contexts",
+    "POST /v1/contexts/import",
+    "GET /v1/contexts/export",
+  ]);
+});
+
+test("an answer of somebody else is an error of this package", async () => {
+  const { api } = faulty(new Response(null, { status: 202, headers: { "content-length": "0" } }));
+  await assert.rejects(api.usage(), UnexpectedAnswerError);
+});
+
+test("what has not changed is no error", async () => {
+  const api = connect();
+  const { id } = await api.contexts.create(note());
+  const params = { path: { id }, header: { "If-None-Match": '"1"' } };
+  assert.equal((await api.raw.GET("/v1/contexts/{id}", { params })).response.status, 304);
 });
 
 test("a name is sent only with writes", async () => {
