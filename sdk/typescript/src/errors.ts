@@ -45,9 +45,9 @@ export function isApiError<Code extends ErrorCode = ErrorCode>(error: unknown, c
   return error instanceof ApiError && (code === undefined || error.code === code);
 }
 
-/** Reads an error from an answer. */
-export async function readError(response: Response): Promise<ApiError<string>> {
-  const problem = asProblem(await response.text());
+/** The error that an answer with this body is. */
+export function errorOf(response: Response, body: string): ApiError<string> {
+  const problem = asProblem(body);
   return new ApiError(
     response.status,
     problem?.code ?? "unknown",

@@ -4,7 +4,7 @@
  */
 
 import pRetry from "p-retry";
-import { ApiError, ConnectionError, readError, UnexpectedAnswerError } from "./errors.js";
+import { ApiError, ConnectionError, errorOf, UnexpectedAnswerError } from "./errors.js";
 
 export interface TransportOptions {
   /** `ctx_…` */
@@ -82,12 +82,14 @@ export class Transport {
   async once(request: Request): Promise<Response> {
     request.headers.set("authorization", `Bearer ${this.#apiKey}`);
     let response;
+    let problem;
     try {
       response = await this.#fetch(request);
+      if (response.status >= 400) problem = await response.text();
     } catch (error) {
       throw connectionError(error);
     }
-    if (response.status >= 400) throw await readError(response);
+    if (problem !== undefined) throw errorOf(response, problem);
     if (isRedirect(response)) {
       await response.body?.cancel();
       const to = response.headers.get("location");

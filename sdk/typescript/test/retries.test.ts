@@ -26,6 +26,12 @@ test("a write whose answer is lost is done once", async () => {
   assert.equal(made.version, 1);
 });
 
+test("an error that breaks off is asked for again", async () => {
+  const { api, network } = faulty(5);
+  await assert.rejects(api.contexts.get(newUser()), (error) => isApiError(error, "context_not_found"));
+  assert.equal(network.requests.length, 2);
+});
+
 test("gives up after a while", async () => {
   const { api, network } = faulty("refused", "refused", "refused", "refused", "refused");
   await assert.rejects(api.usage(), ConnectionError);
