@@ -40,6 +40,18 @@ export class UnexpectedAnswerError extends Error {
   override readonly name = "UnexpectedAnswerError";
 }
 
+/**
+ * An API key was made, and its secret was in an earlier answer alone, which was lost. Nobody can use it: rotate `apiKey.id`
+ * for one with a secret, or revoke it.
+ */
+export class SecretLostError extends Error {
+  override readonly name = "SecretLostError";
+
+  constructor(readonly apiKey: components["schemas"]["CreatedApiKey"]) {
+    super(`the API key ${apiKey.id} was made, but the answer with its secret was lost: rotate it by this id, or revoke it`);
+  }
+}
+
 /** Whether `error` is the service's, and of this code if one is given. */
 export function isApiError<Code extends ErrorCode = ErrorCode>(error: unknown, code?: Code): error is ApiError<Code> {
   return error instanceof ApiError && (code === undefined || error.code === code);

@@ -5,6 +5,7 @@ export {
   ApiError,
   ConnectionError,
   isApiError,
+  SecretLostError,
   UnexpectedAnswerError,
   type ErrorCode,
   type FieldProblem,

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import * as http from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { test } from "node:test";
-import { ConnectionError, isApiError, UnexpectedAnswerError } from "context-api-client";
+import { ConnectionError, isApiError, SecretLostError, UnexpectedAnswerError } from "context-api-client";
 import { busy, connect, type Fault, Faulty, newUser } from "./support.js";
 
 function faulty(...faults: Fault[]) {
@@ -64,6 +64,24 @@ test("a delete whose answer is lost has worked", async () => {
   const { api, network } = faulty("lost");
   await api.contexts.delete(made.id);
   assert.equal(network.requests.length, 2);
+});
+
+test("a key whose secret is lost is no key", async () => {
+  const lost = async (call: Promise<unknown>): Promise<string> => {
+    const error = await call.then(() => assert.fail("it should have failed"), (error: unknown) => error);
+    assert(error instanceof SecretLostError, String(error));
+    assert.match(error.message, new RegExp(error.apiKey.id));
+    return error.apiKey.id;
+  };
+  const user_id = newUser();
+  const made = await lost(faulty("lost").api.apiKeys.create({ name: "sdk", scopes: ["read"], user_id }));
+  const rotated = await lost(faulty("lost").api.apiKeys.rotate(made));
+  assert.notEqual(rotated, made);
+  // As it says.
+  const usable = await connect().apiKeys.rotate(rotated);
+  assert(usable.key);
+  assert.equal(await connect({ apiKey: usable.key }).contexts.count({ user_id }), 0);
+  await connect().apiKeys.revoke(usable.id);
 });
 
 test("a redirect is no success, and is not followed", async () => {
