@@ -8,6 +8,8 @@ export type Lines = Iterable<ContextLine> | AsyncIterable<ContextLine>;
 
 /** So much is put together before it is sent; the service stores about as much at a time. */
 const CHUNK_CHARS_MIN = 65_536;
+/** Or what there is after so long: the service ends an import of which nothing comes for 30 seconds. */
+const CHUNK_MS_MAX = 5_000;
 
 export class Bulk {
   constructor(
@@ -121,12 +123,13 @@ function ndjson(lines: Lines, idle: IdleTimer): ReadableStream<Uint8Array> {
     async pull(controller) {
       let chunk = "";
       let isDone = false;
-      while (!isDone && chunk.length < CHUNK_CHARS_MIN) {
+      const began = performance.now();
+      while (!isDone && chunk.length < CHUNK_CHARS_MIN && performance.now() - began < CHUNK_MS_MAX) {
         const step = await iterator.next();
+        idle.restart();
         isDone = step.done === true;
         if (!step.done) chunk += `${JSON.stringify(step.value)}\n`;
       }
-      idle.restart();
       if (chunk.length > 0) controller.enqueue(encoder.encode(chunk));
       if (isDone) controller.close();
     },
