@@ -40,7 +40,7 @@ export class Bulk {
       }
     };
     const isReplayable = typeof source === "function" || Array.isArray(source);
-    return isReplayable ? this.transport.again(attempt, true) : attempt();
+    return isReplayable ? this.transport.again(attempt, true, options.signal) : attempt();
   }
 
   /** Goes on where it was when the connection breaks, with contexts as of the same moment. */
@@ -52,7 +52,7 @@ export class Bulk {
     if (options.filter !== undefined) url.searchParams.set("filter", JSON.stringify(options.filter));
     let breaks = 0;
     for (;;) {
-      const { response, idle } = await this.transport.again(() => this.#open(url, options.signal), true);
+      const { response, idle } = await this.transport.again(() => this.#open(url, options.signal), true, options.signal);
       // What follows a break has to be of the same moment.
       const asOf = response.headers.get("context-as-of");
       if (asOf !== null) url.searchParams.set("as_of", asOf);
@@ -79,7 +79,7 @@ export class Bulk {
       return { response: await this.transport.once(new Request(url, { signal: idle.signal, redirect: REDIRECT })), idle };
     } catch (error) {
       idle.stop();
-      throw signal?.aborted ? signal.reason : error;
+      throw error;
     }
   }
 }

@@ -52,6 +52,15 @@ export class SecretLostError extends Error {
   }
 }
 
+/** An operation had not ended in the time that was given to wait for it. It goes on. */
+export class StillRunningError extends Error {
+  override readonly name = "StillRunningError";
+
+  constructor(readonly operation: components["schemas"]["Operation"]) {
+    super(`the operation ${operation.id} is ${operation.status} and goes on; it was not waited for any longer`);
+  }
+}
+
 /** Whether `error` is the service's, and of this code if one is given. */
 export function isApiError<Code extends ErrorCode = ErrorCode>(error: unknown, code?: Code): error is ApiError<Code> {
   return error instanceof ApiError && (code === undefined || error.code === code);

@@ -6,6 +6,7 @@ export {
   ConnectionError,
   isApiError,
   SecretLostError,
+  StillRunningError,
   UnexpectedAnswerError,
   type ErrorCode,
   type FieldProblem,

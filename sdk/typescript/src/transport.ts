@@ -3,7 +3,7 @@
  * package sends goes through here, so what is true of one request is true of all.
  */
 
-import pRetry from "p-retry";
+import pRetry, { AbortError } from "p-retry";
 import { ApiError, ConnectionError, errorOf, UnexpectedAnswerError } from "./errors.js";
 
 export interface TransportOptions {
@@ -73,9 +73,9 @@ export class Transport {
         if (isRepeated && request.method === "DELETE" && error instanceof ApiError && error.status === 404) {
           return new Response(null, { status: 204 });
         }
-        throw request.signal.aborted ? request.signal.reason : error;
+        throw error;
       }
-    }, !isConditionalChange(request));
+    }, !isConditionalChange(request), request.signal);
   };
 
   /** One attempt. Throws what is no success. */
@@ -98,10 +98,27 @@ export class Transport {
     return response;
   }
 
-  /** Attempts until one succeeds, or a further one is of no use or would not be safe. */
-  async again<T>(attempt: (isRepeated: boolean) => Promise<T>, isRepeatable: boolean): Promise<T> {
+  /**
+   * Attempts until one succeeds, a further one is of no use or would not be safe, or `signal` aborts; then the reason is
+   * thrown as it is.
+   */
+  async again<T>(
+    attempt: (isRepeated: boolean) => Promise<T>,
+    isRepeatable: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    signal?.throwIfAborted();
     let mayBeDone = false;
-    return pRetry(() => attempt(mayBeDone), {
+    const withoutReason = async () => {
+      try {
+        return await attempt(mayBeDone);
+      } catch (error) {
+        // The reason has been thrown already, and need not be an error, which is all that p-retry takes.
+        throw signal?.aborted ? new AbortError("aborted") : error;
+      }
+    };
+    return pRetry(withoutReason, {
+      ...(signal === undefined ? {} : { signal }),
       retries: this.retries,
       minTimeout: RETRY_DELAY_MS_MIN,
       maxTimeout: this.#retryDelayMsMax,
@@ -111,7 +128,7 @@ export class Transport {
         mayBeDone ||= !isUndone(error);
         const asked = error instanceof ApiError ? (error.retryAfterSeconds ?? 0) * 1000 : 0;
         const again = isTransient(error) && (isRepeatable || isUndone(error)) && asked <= this.#retryDelayMsMax;
-        if (again && error.retriesLeft > 0) await pause(asked);
+        if (again && error.retriesLeft > 0) await pause(asked, signal);
         return again;
       },
     });
@@ -164,4 +181,15 @@ export function connectionError(cause: unknown): ConnectionError {
   return new ConnectionError(`no answer: ${why instanceof Error ? why.message : String(why)}`, { cause });
 }
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+/** Ends early when `signal` aborts. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, signal?.aborted ? 0 : ms);
+    signal?.addEventListener("abort", end);
+  });
+}

@@ -71,6 +71,14 @@ export interface Paged extends Cancellable {
   cursor?: string;
 }
 
+export interface WaitOptions extends Cancellable {
+  /**
+   * After how long a `StillRunningError` is thrown; ten minutes when left out, `Infinity` for never. What is asked then is
+   * still waited for.
+   */
+  timeoutMs?: number;
+}
+
 export interface Repeatable extends Cancellable {
   /** Your name for this one write, so that you can send it again yourself. Left out: each call has one of its own. */
   idempotencyKey?: string;

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import * as http from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { test } from "node:test";
-import { ConnectionError, isApiError, SecretLostError, UnexpectedAnswerError } from "context-api-client";
+import { ConnectionError, type ContextApi, isApiError, SecretLostError, StillRunningError, UnexpectedAnswerError } from "context-api-client";
 import { busy, connect, type Fault, Faulty, newUser } from "./support.js";
 
 function faulty(...faults: Fault[]) {
@@ -134,6 +134,43 @@ test("a name is sent only with writes", async () => {
 
 test("ends when it is asked to", async () => {
   await assert.rejects(connect().usage({ signal: AbortSignal.abort(new Error("enough")) }), /enough/);
+});
+
+test("ends in a pause when it is asked to, with the very reason", async (t) => {
+  const acts: [Fault, (api: ContextApi, signal: AbortSignal) => Promise<unknown>][] = [
+    [busy(503, "database_busy", 25), (api, signal) => api.usage({ signal })],
+    [busy(503, "database_busy", 25), (api, signal) => api.contexts.import([note()], { signal })],
+    [busy(503, "database_busy", 25), (api, signal) => api.contexts.export({ signal }).next()],
+    [Response.json({ id: "1", status: "running" }), (api, signal) => api.operations.wait("1", { signal })],
+  ];
+  let pauses = () => {};
+  // No pause ever ends by itself. The idle timers of streams are longer.
+  t.mock.method(globalThis, "setTimeout", (_: () => void, ms: number) => {
+    if (ms === 1_000 || ms === 25_000) queueMicrotask(pauses);
+  });
+  for (const [fault, act] of acts) {
+    for (const reason of ["enough", new Error("enough")]) {
+      const { api, network } = faulty(fault instanceof Response ? fault.clone() : fault);
+      const controller = new AbortController();
+      pauses = () => controller.abort(reason);
+      const ended = act(api, controller.signal).then(
+        () => assert.fail("it should have ended"),
+        (error: unknown) => error,
+      );
+      assert.equal(await ended, reason);
+      assert.equal(network.requests.length, 1);
+    }
+  }
+});
+
+test("does not wait for ever for an operation", async () => {
+  const ended = await connect().operations.eraseUser(newUser()).then(({ id }) => connect().operations.wait(id));
+  const { api, network } = faulty(Response.json({ ...ended, status: "running", finished_at: null }));
+  const late = (error: unknown) => error instanceof StillRunningError && error.operation.status === "running";
+  await assert.rejects(api.operations.wait(ended.id, { timeoutMs: 0 }), late);
+  // One that has ended has, however late it is asked.
+  assert.equal((await api.operations.wait(ended.id, { timeoutMs: 0 })).status, "succeeded");
+  assert.equal(network.requests.length, 2);
 });
 
 test("ends when no answer comes", async () => {
