@@ -1,6 +1,6 @@
 /** Import and export: streams of any length, of which only what is under way is in memory. */
 
-import { connectionError, nameRequest, REDIRECT, type Transport } from "./transport.js";
+import { connectionError, nameRequest, REDIRECT, type Transport, whole } from "./transport.js";
 import { ConnectionError } from "./errors.js";
 import type { ContextLine, ExportOptions, ImportAnswer, ImportOptions } from "./types.js";
 
@@ -31,7 +31,7 @@ export class Bulk {
       // `duplex` is what streams need, and is missing in the types of TypeScript.
       const init = { method: "POST", headers, body, signal: idle.signal, redirect: REDIRECT, duplex: "half" } as const;
       try {
-        const response = await this.transport.once(new Request(url, init));
+        const response = await whole(await this.transport.once(new Request(url, init)));
         return (await response.json()) as ImportAnswer;
       } catch (error) {
         throw options.signal?.aborted ? options.signal.reason : error;

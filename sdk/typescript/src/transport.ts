@@ -136,7 +136,7 @@ export class Transport {
 }
 
 /** With its body read to the end, so that an answer that breaks off is a failed attempt. */
-async function whole(response: Response): Promise<Response> {
+export async function whole(response: Response): Promise<Response> {
   try {
     const body = await response.arrayBuffer();
     return new Response(body.byteLength > 0 ? body : null, response);

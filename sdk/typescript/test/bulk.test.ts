@@ -60,7 +60,7 @@ test("an import whose answer is lost is sent again", async () => {
   const user_id = newUser();
   // Without a key, so that only the name of the import keeps them from being stored twice.
   const source = () => [0, 1, 2].map((content) => ({ user_id, context_type: "line", content, text: "" }));
-  const answer = await connect({ fetch: new Faulty("lost").fetch }).contexts.import(source);
+  const answer = await connect({ fetch: new Faulty("lost", 10).fetch }).contexts.import(source);
   assert.deepEqual([answer.created, answer.unchanged], [0, 3]);
   assert.equal(await api.contexts.count({ user_id }), 3);
 });
