@@ -3,7 +3,7 @@
  * package sends goes through here, so what is true of one request is true of all.
  */
 
-import pRetry, { AbortError } from "p-retry";
+import pRetry from "p-retry";
 import { ApiError, ConnectionError, errorOf, UnexpectedAnswerError } from "./errors.js";
 
 export interface TransportOptions {
@@ -109,15 +109,7 @@ export class Transport {
   ): Promise<T> {
     signal?.throwIfAborted();
     let mayBeDone = false;
-    const withoutReason = async () => {
-      try {
-        return await attempt(mayBeDone);
-      } catch (error) {
-        // The reason has been thrown already, and need not be an error, which is all that p-retry takes.
-        throw signal?.aborted ? new AbortError("aborted") : error;
-      }
-    };
-    return pRetry(withoutReason, {
+    return pRetry(() => attempt(mayBeDone), {
       ...(signal === undefined ? {} : { signal }),
       retries: this.retries,
       minTimeout: RETRY_DELAY_MS_MIN,
