@@ -91,7 +91,7 @@ export class Transport {
     }
     if (problem !== undefined) throw errorOf(response, problem);
     if (isRedirect(response)) {
-      await response.body?.cancel();
+      await response.body?.cancel().catch(() => undefined);
       const to = response.headers.get("location");
       throw new UnexpectedAnswerError(`nothing was done: HTTP status ${response.status}, to ${to}; correct baseUrl`);
     }
