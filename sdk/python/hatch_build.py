@@ -1,6 +1,6 @@
 """Makes what is not written by hand, whenever the package is built: the code for the document, and the synchronous half.
 
-In a source distribution both are there already, and the document is not.
+In a source distribution both are there already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SYNCHRONOUS = {
     ).split()
 } | {
     "aclose": "close",
-    "aiter_lines": "iter_lines",
+    "aiter_bytes": "iter_bytes",
     "aread": "read",
     "asyncio": "time",
     "asyncio_detailed": "sync_detailed",
@@ -40,16 +40,21 @@ class Generate(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """Needed for this alone."""
-        return ["openapi-python-client==0.29.1", "unasync==0.6.0"] if self._document.exists() else []
+        return ["openapi-python-client==0.29.1", "unasync==0.6.0"] if self._is_checkout else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Generates into the source folder, where git ignores it."""
         package = Path(self.root, "src", "context_api_client")
-        if self._document.exists():
+        if self._is_checkout:
             self._generate(package / "generated")
             self._make_synchronous(package / "_async", package / "_sync")
             shutil.copy(self._document.parents[1] / "LICENSE", self.root)
         build_data["artifacts"] += [f"{package.relative_to(self.root)}/{made}/**" for made in ("generated", "_sync")]
+
+    @property
+    def _is_checkout(self) -> bool:
+        """A source distribution may be unpacked anywhere; what stands around it is somebody else's, and is not run."""
+        return not Path(self.root, "PKG-INFO").exists()
 
     @property
     def _document(self) -> Path:

@@ -20,6 +20,14 @@ def key() -> str:
     return os.environ["CONTEXT_API_KEY"]
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is on this machine, whatever the environment says of others."""
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 @pytest.fixture
 def api(url: str, key: str) -> Iterator[ContextApi]:
     with ContextApi(url, key) as api:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from context_api_client import ConnectionFailed, ContextApi, Retry
+from context_api_client._sync.bulk import ndjson
 from faults import Faulty
 
 MANY = 2_000
@@ -51,6 +53,20 @@ def test_an_import_whose_answer_is_lost_is_sent_again(url: str, key: str, user: 
         assert api.contexts.count(user_id=user) == 3
 
 
+def test_lines_that_come_slowly_are_not_held_back() -> None:
+    now = 0.0
+
+    def slow() -> Iterator[int]:
+        nonlocal now
+        for n in range(5):
+            now += 2.0
+            yield n
+
+    # At 6 seconds, and in the end.
+    assert list(ndjson(slow(), clock=lambda: now)) == [b"0\n1\n2\n", b"3\n4\n"]
+    assert list(ndjson(range(3), clock=lambda: now)) == [b"0\n1\n2\n"]
+
+
 def test_an_iterator_is_sent_once(url: str, key: str, user: UUID) -> None:
     transport = Faulty("refused")
     with ContextApi(url, key, transport=transport) as api, pytest.raises(ConnectionFailed):
@@ -70,6 +86,23 @@ def test_an_export_goes_on_where_it_broke_off(url: str, key: str, api: ContextAp
             seen.append(line["content"])
     assert seen == [[n, ""] for n in range(50)]
     assert len(transport.requests) == 3
+
+
+def test_what_looks_like_a_line_break_ends_no_line(api: ContextApi, user: UUID) -> None:
+    content = "next\x85line\u2028paragraph\u2029vertical\x0btab\rreturn\nfeed"
+    assert api.contexts.import_([{"user_id": user, "context_type": "line", "content": content, "text": ""}]).created == 1
+    assert [line["content"] for line in api.contexts.export(user_id=user)] == [content]
+
+
+def test_a_line_without_an_end_broke_off(url: str, key: str, api: ContextApi, user: UUID) -> None:
+    api.contexts.import_(list(lines(user, 2)))
+    whole = httpx.get(f"{url}/v1/contexts/export", params={"user_id": str(user)}, headers={"Authorization": f"Bearer {key}"})
+    # To the end of the JSON of the first line, which no HTTP says to be too little.
+    cut = httpx.Response(200, headers={"Context-As-Of": whole.headers["Context-As-Of"]}, content=whole.content.split(b"\n")[0])
+    transport = Faulty(cut)
+    with ContextApi(url, key, transport=transport) as broken:
+        assert [line["content"][0] for line in broken.contexts.export(user_id=user)] == [0, 1]
+    assert len(transport.requests) == 2
 
 
 def test_an_import_of_an_export_changes_nothing(api: ContextApi, user: UUID) -> None:

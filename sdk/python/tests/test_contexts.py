@@ -104,6 +104,13 @@ def test_tells_errors_apart(api: ContextApi, user: UUID, url: str) -> None:
         stranger.usage()
 
 
+def test_tells_nobody_its_key(api: ContextApi, key: str) -> None:
+    api.usage()
+    assert key not in repr(api.raw)
+    assert key not in repr(api.raw.with_headers({"X-Trace": "1"}))
+    assert key not in repr(api.raw.get_httpx_client().headers)
+
+
 def test_does_not_fail_by_a_code_of_the_future() -> None:
     assert ErrorCode("too_purple") == "too_purple"
     assert ErrorCode("invalid_json") is ErrorCode.INVALID_JSON

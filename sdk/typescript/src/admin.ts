@@ -1,6 +1,7 @@
 /** For admins and operators: keys, tenants, the audit log. */
 
 import { type Api, cancellable, data, named } from "./api.js";
+import { SecretLostError } from "./errors.js";
 import { Pages } from "./pages.js";
 import type {
   ApiKeyInfo,
@@ -30,14 +31,16 @@ export class ApiKeys {
     });
   }
 
-  /** The answer alone has the secret. */
+  /** The answer alone has the secret; throws a `SecretLostError` if that was in an answer that was lost. */
   create(key: CreateApiKey, options: Repeatable = {}): Promise<CreatedApiKey> {
-    return data(this.#api.POST("/v1/api-keys", { body: key, params: { header: named(options) }, ...cancellable(options) }));
+    const params = { header: named(options) };
+    return withSecret(data(this.#api.POST("/v1/api-keys", { body: key, params, ...cancellable(options) })));
   }
 
+  /** Makes another key in its place; the old one holds for the overlap. Throws as `create` does. */
   rotate(id: string, how: RotateApiKey = {}, options: Repeatable = {}): Promise<CreatedApiKey> {
     const params = { path: { id }, header: named(options) };
-    return data(this.#api.POST("/v1/api-keys/{id}/rotate", { body: how, params, ...cancellable(options) }));
+    return withSecret(data(this.#api.POST("/v1/api-keys/{id}/rotate", { body: how, params, ...cancellable(options) })));
   }
 
   async revoke(id: string, options: Cancellable = {}): Promise<void> {
@@ -80,4 +83,11 @@ export class AuditLog {
       return data(this.#api.GET("/v1/audit-log", { params: { query }, ...cancellable({ signal }) }));
     });
   }
+}
+
+/** The service says a secret once: to a request that is repeated it says null. */
+async function withSecret(call: Promise<CreatedApiKey>): Promise<CreatedApiKey> {
+  const made = await call;
+  if (made.key === null) throw new SecretLostError(made);
+  return made;
 }

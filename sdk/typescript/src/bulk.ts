@@ -1,6 +1,6 @@
 /** Import and export: streams of any length, of which only what is under way is in memory. */
 
-import { connectionError, nameRequest, type Transport } from "./transport.js";
+import { connectionError, nameRequest, REDIRECT, type Transport, whole } from "./transport.js";
 import { ConnectionError } from "./errors.js";
 import type { ContextLine, ExportOptions, ImportAnswer, ImportOptions } from "./types.js";
 
@@ -8,6 +8,8 @@ export type Lines = Iterable<ContextLine> | AsyncIterable<ContextLine>;
 
 /** So much is put together before it is sent; the service stores about as much at a time. */
 const CHUNK_CHARS_MIN = 65_536;
+/** Or what there is after so long: the service ends an import of which nothing comes for 30 seconds. */
+const CHUNK_MS_MAX = 5_000;
 
 export class Bulk {
   constructor(
@@ -27,9 +29,9 @@ export class Bulk {
       const lines = typeof source === "function" ? source() : source;
       const body = ndjson(lines, idle);
       // `duplex` is what streams need, and is missing in the types of TypeScript.
-      const init = { method: "POST", headers, body, signal: idle.signal, duplex: "half" };
+      const init = { method: "POST", headers, body, signal: idle.signal, redirect: REDIRECT, duplex: "half" } as const;
       try {
-        const response = await this.transport.once(new Request(url, init));
+        const response = await whole(await this.transport.once(new Request(url, init)));
         return (await response.json()) as ImportAnswer;
       } catch (error) {
         throw options.signal?.aborted ? options.signal.reason : error;
@@ -38,7 +40,7 @@ export class Bulk {
       }
     };
     const isReplayable = typeof source === "function" || Array.isArray(source);
-    return isReplayable ? this.transport.again(attempt, true) : attempt();
+    return isReplayable ? this.transport.again(attempt, true, options.signal) : attempt();
   }
 
   /** Goes on where it was when the connection breaks, with contexts as of the same moment. */
@@ -50,7 +52,7 @@ export class Bulk {
     if (options.filter !== undefined) url.searchParams.set("filter", JSON.stringify(options.filter));
     let breaks = 0;
     for (;;) {
-      const { response, idle } = await this.transport.again(() => this.#open(url, options.signal), true);
+      const { response, idle } = await this.transport.again(() => this.#open(url, options.signal), true, options.signal);
       // What follows a break has to be of the same moment.
       const asOf = response.headers.get("context-as-of");
       if (asOf !== null) url.searchParams.set("as_of", asOf);
@@ -74,10 +76,10 @@ export class Bulk {
   async #open(url: URL, signal: AbortSignal | undefined): Promise<{ response: Response; idle: IdleTimer }> {
     const idle = new IdleTimer(this.transport.timeoutMs, signal);
     try {
-      return { response: await this.transport.once(new Request(url, { signal: idle.signal })), idle };
+      return { response: await this.transport.once(new Request(url, { signal: idle.signal, redirect: REDIRECT })), idle };
     } catch (error) {
       idle.stop();
-      throw signal?.aborted ? signal.reason : error;
+      throw error;
     }
   }
 }
@@ -121,12 +123,13 @@ function ndjson(lines: Lines, idle: IdleTimer): ReadableStream<Uint8Array> {
     async pull(controller) {
       let chunk = "";
       let isDone = false;
-      while (!isDone && chunk.length < CHUNK_CHARS_MIN) {
+      const began = performance.now();
+      while (!isDone && chunk.length < CHUNK_CHARS_MIN && performance.now() - began < CHUNK_MS_MAX) {
         const step = await iterator.next();
+        idle.restart();
         isDone = step.done === true;
         if (!step.done) chunk += `${JSON.stringify(step.value)}\n`;
       }
-      idle.restart();
       if (chunk.length > 0) controller.enqueue(encoder.encode(chunk));
       if (isDone) controller.close();
     },

@@ -129,7 +129,8 @@ export class Contexts {
 
   /**
    * Stores any number of contexts from a stream. Look at `failed` of the answer. An array, or a function that returns a
-   * fresh iterable, is sent again after a failure; nothing is stored twice by that.
+   * fresh iterable, is sent again after a failure; nothing is stored twice by that. No line may take 25 seconds to make: the
+   * service ends an import that is silent.
    */
   import(lines: Lines | (() => Lines), options: ImportOptions = {}): Promise<ImportAnswer> {
     return this.#bulk.import(lines, options);

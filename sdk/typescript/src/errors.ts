@@ -35,14 +35,40 @@ export class ConnectionError extends Error {
   override readonly name = "ConnectionError";
 }
 
+/** The answer is none that the service gives, so it came from somewhere else: see whether `baseUrl` is right. */
+export class UnexpectedAnswerError extends Error {
+  override readonly name = "UnexpectedAnswerError";
+}
+
+/**
+ * An API key was made, and its secret was in an earlier answer alone, which was lost. Nobody can use it: rotate `apiKey.id`
+ * for one with a secret, or revoke it.
+ */
+export class SecretLostError extends Error {
+  override readonly name = "SecretLostError";
+
+  constructor(readonly apiKey: components["schemas"]["CreatedApiKey"]) {
+    super(`the API key ${apiKey.id} was made, but the answer with its secret was lost: rotate it by this id, or revoke it`);
+  }
+}
+
+/** An operation had not ended in the time that was given to wait for it. It goes on. */
+export class StillRunningError extends Error {
+  override readonly name = "StillRunningError";
+
+  constructor(readonly operation: components["schemas"]["Operation"]) {
+    super(`the operation ${operation.id} is ${operation.status} and goes on; it was not waited for any longer`);
+  }
+}
+
 /** Whether `error` is the service's, and of this code if one is given. */
 export function isApiError<Code extends ErrorCode = ErrorCode>(error: unknown, code?: Code): error is ApiError<Code> {
   return error instanceof ApiError && (code === undefined || error.code === code);
 }
 
-/** Reads an error from an answer. */
-export async function readError(response: Response): Promise<ApiError<string>> {
-  const problem = asProblem(await response.text());
+/** The error that an answer with this body is. */
+export function errorOf(response: Response, body: string): ApiError<string> {
+  const problem = asProblem(body);
   return new ApiError(
     response.status,
     problem?.code ?? "unknown",

@@ -1,11 +1,14 @@
 /** Long work: seeing it, waiting for it, stopping it; and the erasure of a user, which is such work. */
 
 import { type Api, cancellable, data, named } from "./api.js";
+import { StillRunningError } from "./errors.js";
 import { Pages } from "./pages.js";
-import type { Cancellable, Operation, Paged, Repeatable } from "./types.js";
+import { pause } from "./transport.js";
+import type { Cancellable, Operation, Paged, Repeatable, WaitOptions } from "./types.js";
 
 const FINAL = new Set<Operation["status"]>(["succeeded", "failed", "cancelled"]);
 const POLL_MS = 1_000;
+const WAIT_MS_MAX = 600_000;
 
 export class Operations {
   readonly #api: Api;
@@ -28,11 +31,13 @@ export class Operations {
   }
 
   /** Asks until it has ended, well or not: look at `status`. */
-  async wait(id: string, options: Cancellable = {}): Promise<Operation> {
+  async wait(id: string, options: WaitOptions = {}): Promise<Operation> {
+    const deadline = performance.now() + (options.timeoutMs ?? WAIT_MS_MAX);
     for (;;) {
       const operation = await this.get(id, options);
       if (FINAL.has(operation.status)) return operation;
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      if (performance.now() >= deadline) throw new StillRunningError(operation);
+      await pause(POLL_MS, options.signal);
     }
   }
 

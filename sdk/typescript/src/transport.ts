@@ -4,7 +4,7 @@
  */
 
 import pRetry from "p-retry";
-import { ApiError, ConnectionError, readError } from "./errors.js";
+import { ApiError, ConnectionError, errorOf, UnexpectedAnswerError } from "./errors.js";
 
 export interface TransportOptions {
   /** `ctx_…` */
@@ -34,6 +34,12 @@ const NOTHING_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUN
 /** `POST`s that write nothing. */
 const READING_POST = /\/(search|pack|count|compare)$/;
 
+/**
+ * No redirect is followed: the API key would go there, too, and what was a write may arrive as a GET. With `"error"` there
+ * would be no telling it from a broken connection.
+ */
+export const REDIRECT = "manual";
+
 /** What Node.js 18 has in a module only, everybody else has globally. */
 const { randomUUID } = "crypto" in globalThis ? { randomUUID: () => crypto.randomUUID() } : await import("node:crypto");
 
@@ -61,34 +67,50 @@ export class Transport {
     return this.again(async (isRepeated) => {
       const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.timeoutMs)]);
       try {
-        return await whole(await this.once(new Request(request.clone(), { signal })));
+        return await whole(await this.once(new Request(request.clone(), { signal, redirect: REDIRECT })));
       } catch (error) {
         // It was there before the attempt whose answer was lost.
         if (isRepeated && request.method === "DELETE" && error instanceof ApiError && error.status === 404) {
           return new Response(null, { status: 204 });
         }
-        throw request.signal.aborted ? request.signal.reason : error;
+        throw error;
       }
-    }, !isConditionalChange(request));
+    }, !isConditionalChange(request), request.signal);
   };
 
   /** One attempt. Throws what is no success. */
   async once(request: Request): Promise<Response> {
     request.headers.set("authorization", `Bearer ${this.#apiKey}`);
     let response;
+    let problem;
     try {
       response = await this.#fetch(request);
+      if (response.status >= 400) problem = await response.text();
     } catch (error) {
       throw connectionError(error);
     }
-    if (response.status >= 400) throw await readError(response);
+    if (problem !== undefined) throw errorOf(response, problem);
+    if (isRedirect(response)) {
+      await response.body?.cancel().catch(() => undefined);
+      const to = response.headers.get("location");
+      throw new UnexpectedAnswerError(`nothing was done: HTTP status ${response.status}, to ${to}; correct baseUrl`);
+    }
     return response;
   }
 
-  /** Attempts until one succeeds, or a further one is of no use or would not be safe. */
-  async again<T>(attempt: (isRepeated: boolean) => Promise<T>, isRepeatable: boolean): Promise<T> {
+  /**
+   * Attempts until one succeeds, a further one is of no use or would not be safe, or `signal` aborts; then the reason is
+   * thrown as it is.
+   */
+  async again<T>(
+    attempt: (isRepeated: boolean) => Promise<T>,
+    isRepeatable: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    signal?.throwIfAborted();
     let mayBeDone = false;
     return pRetry(() => attempt(mayBeDone), {
+      ...(signal === undefined ? {} : { signal }),
       retries: this.retries,
       minTimeout: RETRY_DELAY_MS_MIN,
       maxTimeout: this.#retryDelayMsMax,
@@ -98,7 +120,7 @@ export class Transport {
         mayBeDone ||= !isUndone(error);
         const asked = error instanceof ApiError ? (error.retryAfterSeconds ?? 0) * 1000 : 0;
         const again = isTransient(error) && (isRepeatable || isUndone(error)) && asked <= this.#retryDelayMsMax;
-        if (again && error.retriesLeft > 0) await pause(asked);
+        if (again && error.retriesLeft > 0) await pause(asked, signal);
         return again;
       },
     });
@@ -106,13 +128,18 @@ export class Transport {
 }
 
 /** With its body read to the end, so that an answer that breaks off is a failed attempt. */
-async function whole(response: Response): Promise<Response> {
+export async function whole(response: Response): Promise<Response> {
   try {
     const body = await response.arrayBuffer();
     return new Response(body.byteLength > 0 ? body : null, response);
   } catch (error) {
     throw connectionError(error);
   }
+}
+
+/** Browsers do not tell which. 304 is an answer to a question. */
+function isRedirect({ status, type }: Response): boolean {
+  return type === "opaqueredirect" || (status >= 300 && status !== 304);
 }
 
 /** Gives a write a name of its own, unless it has one. */
@@ -146,4 +173,15 @@ export function connectionError(cause: unknown): ConnectionError {
   return new ConnectionError(`no answer: ${why instanceof Error ? why.message : String(why)}`, { cause });
 }
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+/** Ends early when `signal` aborts. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, signal?.aborted ? 0 : ms);
+    signal?.addEventListener("abort", end);
+  });
+}

@@ -54,7 +54,7 @@ type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: 
   : never;
 
 /** A filter is given as it is, not as text. */
-type WithFilter<Q> = Omit<Q, "filter" | "cursor"> & { filter?: Filter };
+type WithFilter<Q> = Omit<Q, "filter"> & { filter?: Filter };
 
 export type ListOptions = WithFilter<Query<"/v1/contexts">>;
 export type ExportOptions = WithFilter<Query<"/v1/contexts/export">> & Cancellable;
@@ -67,6 +67,16 @@ export interface Cancellable {
 export interface Paged extends Cancellable {
   /** Entries per page. */
   limit?: number;
+  /** The `next_cursor` of a page: goes on behind it. */
+  cursor?: string;
+}
+
+export interface WaitOptions extends Cancellable {
+  /**
+   * After how long a `StillRunningError` is thrown; ten minutes when left out, `Infinity` for never. What is asked then is
+   * still waited for.
+   */
+  timeoutMs?: number;
 }
 
 export interface Repeatable extends Cancellable {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ConnectionError, type ContextLine } from "context-api-client";
-import { connect, Faulty, newUser } from "./support.js";
+import { connect, Faulty, newUser, standStill } from "./support.js";
 
 /** About 30 MB in all. */
 const MANY = 3_000;
@@ -60,9 +60,46 @@ test("an import whose answer is lost is sent again", async () => {
   const user_id = newUser();
   // Without a key, so that only the name of the import keeps them from being stored twice.
   const source = () => [0, 1, 2].map((content) => ({ user_id, context_type: "line", content, text: "" }));
-  const answer = await connect({ fetch: new Faulty("lost").fetch }).contexts.import(source);
+  const answer = await connect({ fetch: new Faulty("lost", 10).fetch }).contexts.import(source);
   assert.deepEqual([answer.created, answer.unchanged], [0, 3]);
   assert.equal(await api.contexts.count({ user_id }), 3);
+});
+
+test("lines that come slowly are not held back, and are no silence", async (t) => {
+  const pass = standStill(t);
+  async function* slow(): AsyncGenerator<ContextLine> {
+    for (const line of lines(newUser(), 5)) {
+      pass(2_000);
+      yield line;
+    }
+  }
+  const chunks: number[] = [];
+  const service = async (request: Request): Promise<Response> => {
+    assert(request.body);
+    for await (const chunk of request.body.pipeThrough(new TextDecoderStream())) {
+      request.signal.throwIfAborted();
+      chunks.push(chunk.split("\n").length - 1);
+    }
+    return Response.json({ created: 5 });
+  };
+  const answer = await connect({ fetch: service, timeoutMs: 3_000 }).contexts.import(slow);
+  assert.equal(answer.created, 5);
+  // After 6 seconds, and in the end.
+  assert.deepEqual(chunks, [3, 2]);
+});
+
+test("an import of which nothing comes is given up", async (t) => {
+  const pass = standStill(t);
+  async function* silent(): AsyncGenerator<ContextLine> {
+    pass(4_000);
+    yield* lines(newUser(), 1);
+  }
+  const service = async (request: Request): Promise<Response> => {
+    await request.text();
+    request.signal.throwIfAborted();
+    return Response.json({ created: 1 });
+  };
+  await assert.rejects(connect({ fetch: service, timeoutMs: 3_000 }).contexts.import(silent()), ConnectionError);
 });
 
 test("an iterator is sent once", async () => {

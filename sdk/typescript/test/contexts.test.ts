@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { ApiError, type BatchOperation, isApiError } from "context-api-client";
+import { ApiError, type BatchOperation, isApiError, type Pages } from "context-api-client";
 import { baseUrl, connect, newUser } from "./support.js";
 
 const api = connect();
@@ -16,6 +16,11 @@ async function failure(call: Promise<unknown>): Promise<ApiError> {
   );
   assert(isApiError(error), String(error));
   return error;
+}
+
+async function secondPage(pages: Pages<unknown>): Promise<string> {
+  for await (const page of pages.byPage()) return page.next_cursor ?? assert.fail("it has one page");
+  return assert.fail("it has no page");
 }
 
 test("has the version of the service", async () => {
@@ -75,6 +80,10 @@ test("pages through", async () => {
   const sizes = [];
   for await (const page of listed.byPage()) sizes.push(page.data.length);
   assert.deepEqual(sizes, [2, 2, 1]);
+  const cursor = await secondPage(listed);
+  const rest = [];
+  for await (const context of api.contexts.list({ user_id, limit: 2, cursor })) rest.push(context.content);
+  assert.deepEqual(rest, [2, 1, 0]);
   const late = [];
   for await (const context of api.contexts.list({ user_id, filter: { content: { $gte: 3 } } })) late.push(context.content);
   assert.deepEqual(late, [4, 3]);
@@ -115,6 +124,9 @@ test("reaches what is around", async () => {
   const entries = [];
   for await (const entry of api.auditLog.list({ target_id: made.id })) entries.push(entry.action);
   assert(entries.length > 0);
+  const others = [];
+  for await (const key of api.apiKeys.list({ cursor: await secondPage(api.apiKeys.list({ limit: 1 })) })) others.push(key.id);
+  assert.deepEqual(others, keys.slice(1));
   const tenants = [];
   for await (const tenant of api.tenants.list()) tenants.push(tenant.name);
   assert(tenants.includes("default"));

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import type { TestContext } from "node:test";
 import { ContextApi, type ContextApiOptions } from "context-api-client";
 
 function variable(name: string): string {
@@ -65,6 +66,28 @@ function cut(response: Response, size: number): Response {
   });
   assert(response.body);
   return new Response(response.body.pipeThrough(short), response);
+}
+
+/** Time that passes when it is told to. It puts off what was to happen after `setTimeout` until then. */
+export function standStill(t: TestContext): (ms: number) => void {
+  let now = 0;
+  let last = 0;
+  const timers = new Map<number, { due: number; act: () => void }>();
+  t.mock.method(performance, "now", () => now);
+  t.mock.method(globalThis, "setTimeout", (act: () => void, ms: number) => {
+    last += 1;
+    timers.set(last, { due: now + ms, act });
+    return last;
+  });
+  t.mock.method(globalThis, "clearTimeout", (timer: number) => timers.delete(timer));
+  return (ms) => {
+    now += ms;
+    for (const [timer, { due, act }] of timers) {
+      if (due > now) continue;
+      timers.delete(timer);
+      act();
+    }
+  };
 }
 
 /** An answer of a service that is busy. */

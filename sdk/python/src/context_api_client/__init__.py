@@ -18,10 +18,13 @@ from .errors import (
     NotFound,
     PermissionDenied,
     PreconditionFailed,
+    SecretLost,
     ServiceFailed,
+    StillRunning,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnexpectedAnswer,
 )
 
 __all__ = [
@@ -39,8 +42,11 @@ __all__ = [
     "PermissionDenied",
     "PreconditionFailed",
     "Retry",
+    "SecretLost",
     "ServiceFailed",
+    "StillRunning",
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnexpectedAnswer",
 ]

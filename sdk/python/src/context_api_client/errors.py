@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from .generated.models import ErrorCode, FieldProblem, ProblemDetails
+from .generated.models import CreatedApiKey, ErrorCode, FieldProblem, Operation, ProblemDetails
 from .generated.types import Unset
 
 
@@ -18,6 +18,30 @@ class ContextApiError(Exception):
 
 class ConnectionFailed(ContextApiError):
     """No answer came: no connection, a broken one, or none in time. Whether the request was carried out is not known."""
+
+
+class UnexpectedAnswer(ContextApiError):
+    """The answer is none that the service gives, so it came from somewhere else: see whether ``base_url`` is right."""
+
+
+class StillRunning(ContextApiError, TimeoutError):
+    """An operation had not ended in the time that was given to wait for it. It goes on."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(f"the operation {operation.id} is {operation.status} and goes on; it was not waited for any longer")
+        self.operation = operation
+
+
+class SecretLost(ContextApiError):
+    """An API key was made, and its secret was in an earlier answer alone, which was lost. Nobody can use it: rotate
+    ``api_key.id`` for one with a secret, or revoke it.
+    """
+
+    def __init__(self, api_key: CreatedApiKey) -> None:
+        super().__init__(
+            f"the API key {api_key.id} was made, but the answer with its secret was lost: rotate it by this id, or revoke it"
+        )
+        self.api_key = api_key
 
 
 class ApiError(ContextApiError):
@@ -114,6 +138,13 @@ def error_of(status: int, headers: Any, body: bytes) -> ApiError:
         headers.get("x-request-id"),
         _seconds(headers.get("retry-after")),
     )
+
+
+def error_of_redirect(status: int, headers: Any) -> UnexpectedAnswer:
+    """The exception for an answer that sends elsewhere. None is followed: the API key would go there, too, and what was a
+    write may arrive as a GET.
+    """
+    return UnexpectedAnswer(f"nothing was done: HTTP status {status}, to {headers.get('location')}; correct base_url")
 
 
 def _problem_of(body: bytes) -> ProblemDetails | None:

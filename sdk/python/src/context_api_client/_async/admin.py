@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from .. import types
-from .._answers import expect
+from .._answers import expect, expect_secret
 from ..generated.api.api_keys import create_api_key, list_api_keys, revoke_api_key, rotate_api_key
 from ..generated.api.audit import list_audit_log
 from ..generated.api.tenants import create_tenant, list_tenants
@@ -40,23 +40,23 @@ class AsyncApiKeys:
         )
 
     async def create(self, *, idempotency_key: str | None = None, **key: Unpack[types.CreateApiKey]) -> CreatedApiKey:
-        """The answer alone has the secret."""
+        """The answer alone has the secret; raises ``SecretLost`` if that was in an answer that was lost."""
         answer = await create_api_key.asyncio_detailed(
             client=self._client, body=body(CreateApiKey, key), idempotency_key=optional(idempotency_key)
         )
-        return expect(CreatedApiKey, answer)
+        return expect_secret(answer)
 
     async def rotate(
         self, id: types.Id, *, overlap_seconds: int | None = None, idempotency_key: str | None = None
     ) -> CreatedApiKey:
-        """Makes another secret; the old one holds for the overlap."""
+        """Makes another key in its place; the old one holds for the overlap. Raises as ``create`` does."""
         answer = await rotate_api_key.asyncio_detailed(
             uuid(id),
             client=self._client,
             body=body(RotateApiKey, {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}),
             idempotency_key=optional(idempotency_key),
         )
-        return expect(CreatedApiKey, answer)
+        return expect_secret(answer)
 
     async def revoke(self, id: types.Id) -> None:
         """It is of no use from now on."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from .transport import STREAMED
 
 #: So much is put together before it is sent; the service stores about as much at a time.
 _CHUNK_BYTES_MIN = 65_536
+#: Or what there is after so long: the service ends an import of which nothing comes for 30 seconds.
+_CHUNK_SECONDS_MAX = 5.0
 
 
 async def import_contexts(
@@ -36,7 +39,7 @@ async def import_contexts(
     attempts = Attempts(Retry(times=0) if once else retry, is_repeatable=True)
     async for attempt in AsyncRetrying(**attempts.settings()):
         with attempt:
-            response = await http.post("/v1/contexts/import", content=_ndjson(lines), headers=headers, params=params)
+            response = await http.post("/v1/contexts/import", content=ndjson(lines), headers=headers, params=params)
             return ImportAnswer.from_dict(response.json())
     raise AssertionError("tenacity returns or raises")
 
@@ -54,14 +57,13 @@ async def export_contexts(
         try:
             # What follows a break has to be of the same moment.
             params["as_of"] = response.headers["Context-As-Of"]
-            async for line in response.aiter_lines():
+            async for line in _lines_of(response):
                 context: dict[str, Any] = json.loads(line)
                 yield context
                 params["after"] = context["id"]
                 breaks = 0
             return
-        except (httpx.TransportError, json.JSONDecodeError) as error:
-            # The last line may not be whole.
+        except httpx.TransportError as error:
             breaks += 1
             if breaks > retry.times:
                 raise ConnectionFailed(f"the export broke off: {error}") from error
@@ -69,13 +71,29 @@ async def export_contexts(
             await response.aclose()
 
 
-async def _ndjson(lines: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[bytes]:
+async def _lines_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Only a line feed ends a line: within JSON there may be other characters that Python, too, takes for line breaks."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        raise httpx.RemoteProtocolError("the stream ended within a line")
+
+
+async def ndjson(
+    lines: Iterable[Any] | AsyncIterable[Any], clock: Callable[[], float] = monotonic
+) -> AsyncIterator[bytes]:
+    """As few pieces as need be."""
     chunk = bytearray()
+    sent = clock()
     async for line in _each(lines):
         chunk += json_text(line).encode() + b"\n"
-        if len(chunk) >= _CHUNK_BYTES_MIN:
+        if len(chunk) >= _CHUNK_BYTES_MIN or clock() - sent >= _CHUNK_SECONDS_MAX:
             yield bytes(chunk)
             chunk.clear()
+            sent = clock()
     if chunk:
         yield bytes(chunk)
 

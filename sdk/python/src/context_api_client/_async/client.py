@@ -8,9 +8,10 @@ import httpx
 
 from .._answers import expect
 from ..generated.api.usage import get_usage
-from ..generated.client import AuthenticatedClient
 from ..generated.models import Usage
 from .._policy import Retry
+from .._proxies import proxy_for
+from .._raw import RawClient
 from .admin import AsyncApiKeys, AsyncAuditLog, AsyncTenants
 from .contexts import AsyncContexts
 from .operations import AsyncOperations
@@ -33,12 +34,13 @@ class AsyncContextApi:
         retry: Retry = Retry(),
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        sender = transport or httpx.AsyncHTTPTransport(proxy=proxy_for(base_url))
         #: For the generated functions in ``raw``, for what the methods do not offer; it sends in the same way.
-        self.raw = AuthenticatedClient(
+        self.raw = RawClient(
             base_url=base_url,
             token=api_key,
             timeout=timeout,
-            httpx_args={"transport": AsyncTransport(transport or httpx.AsyncHTTPTransport(), retry)},
+            httpx_args={"transport": AsyncTransport(sender, retry)},
         )
         self.contexts = AsyncContexts(self.raw, retry)
         self.operations = AsyncOperations(self.raw)

@@ -234,7 +234,7 @@ class AsyncContexts:
         """Stores any number of contexts. Look at ``failed`` of the answer.
 
         What can be gone through again, such as a list, is sent again after a failure, and nothing is stored twice by
-        that. An iterator is sent once.
+        that. An iterator is sent once. No line may take 25 seconds to make: the service ends an import that is silent.
         """
         return await import_contexts(self._client, self._retry, lines, idempotency_key, first_line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import sleep
+from time import monotonic
 
 from .. import types
 from .._answers import expect
@@ -10,6 +11,7 @@ from ..generated.api.operations import cancel_operation, erase_user, get_operati
 from ..generated.client import AuthenticatedClient
 from ..generated.models import Operation, OperationPage
 from .._requests import optional, uuid
+from ..errors import StillRunning
 from .pages import AsyncPages
 
 _FINAL = {"succeeded", "failed", "cancelled"}
@@ -36,12 +38,18 @@ class AsyncOperations:
         """How it is now."""
         return expect(Operation, await get_operation.asyncio_detailed(uuid(id), client=self._client))
 
-    async def wait(self, id: types.Id) -> Operation:
-        """Asks until it has ended, well or not: look at ``status``."""
+    async def wait(self, id: types.Id, *, timeout: float | None = 600.0) -> Operation:
+        """Asks until it has ended, well or not: look at ``status``.
+
+        Raises ``StillRunning`` after ``timeout`` seconds, None for never; what is asked then is still waited for.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
         while True:
             operation = await self.get(id)
             if operation.status in _FINAL:
                 return operation
+            if deadline is not None and monotonic() >= deadline:
+                raise StillRunning(operation)
             await sleep(_POLL_SECONDS)
 
     async def cancel(self, id: types.Id, *, idempotency_key: str | None = None) -> Operation:

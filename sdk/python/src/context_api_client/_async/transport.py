@@ -9,7 +9,7 @@ import httpx
 from tenacity import AsyncRetrying
 
 from .._policy import Attempts, Retry, is_repeatable, name_write
-from ..errors import ConnectionFailed, NotFound, error_of
+from ..errors import ConnectionFailed, NotFound, error_of, error_of_redirect
 
 #: Set in the extensions of a request whose answer is a stream.
 STREAMED = "context_api_streamed"
@@ -44,12 +44,14 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         try:
             response = await self._inner.handle_async_request(request)
             # So that an answer that breaks off is a failed attempt.
-            if response.status_code >= 400 or STREAMED not in request.extensions:
+            if response.status_code >= 300 or STREAMED not in request.extensions:
                 await response.aread()
         except httpx.TransportError as error:
             raise ConnectionFailed(f"no answer: {type(error).__name__}: {error}") from error
         if response.status_code >= 400:
             raise error_of(response.status_code, response.headers, response.content)
+        if response.status_code >= 300 and response.status_code != 304:
+            raise error_of_redirect(response.status_code, response.headers)
         return response
 
     async def aclose(self) -> None:
