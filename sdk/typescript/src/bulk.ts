@@ -27,13 +27,16 @@ export class Bulk {
     const attempt = async () => {
       const idle = new IdleTimer(this.transport.timeoutMs, options.signal);
       const lines = typeof source === "function" ? source() : source;
-      const body = ndjson(lines, idle);
+      let ofTheCaller: { error: unknown } | undefined;
+      const body = ndjson(lines, idle, (error) => (ofTheCaller = { error }));
       // `duplex` is what streams need, and is missing in the types of TypeScript.
       const init = { method: "POST", headers, body, signal: idle.signal, redirect: REDIRECT, duplex: "half" } as const;
       try {
         const response = await whole(await this.transport.once(new Request(url, init)));
         return (await response.json()) as ImportAnswer;
       } catch (error) {
+        // The connection broke because of it; another attempt would not mend it.
+        if (ofTheCaller !== undefined) throw ofTheCaller.error;
         throw options.signal?.aborted ? options.signal.reason : error;
       } finally {
         idle.stop();
@@ -115,8 +118,8 @@ class IdleTimer {
   }
 }
 
-/** Pulled by the connection, so the lines are made no faster than they are sent. */
-function ndjson(lines: Lines, idle: IdleTimer): ReadableStream<Uint8Array> {
+/** Pulled by the connection, so the lines are made no faster than they are sent. `failed` hears why a line could not be made. */
+function ndjson(lines: Lines, idle: IdleTimer, failed: (error: unknown) => void): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   const iterator = Symbol.asyncIterator in lines ? lines[Symbol.asyncIterator]() : lines[Symbol.iterator]();
   return new ReadableStream<Uint8Array>({
@@ -124,11 +127,16 @@ function ndjson(lines: Lines, idle: IdleTimer): ReadableStream<Uint8Array> {
       let chunk = "";
       let isDone = false;
       const began = performance.now();
-      while (!isDone && chunk.length < CHUNK_CHARS_MIN && performance.now() - began < CHUNK_MS_MAX) {
-        const step = await iterator.next();
-        idle.restart();
-        isDone = step.done === true;
-        if (!step.done) chunk += `${JSON.stringify(step.value)}\n`;
+      try {
+        while (!isDone && chunk.length < CHUNK_CHARS_MIN && performance.now() - began < CHUNK_MS_MAX) {
+          const step = await iterator.next();
+          idle.restart();
+          isDone = step.done === true;
+          if (!step.done) chunk += `${JSON.stringify(step.value)}\n`;
+        }
+      } catch (error) {
+        failed(error);
+        throw error;
       }
       if (chunk.length > 0) controller.enqueue(encoder.encode(chunk));
       if (isDone) controller.close();

@@ -56,6 +56,20 @@ test("tells which line is wrong", async () => {
   assert.deepEqual([answer.errors[0]?.line, answer.errors[0]?.error.code], [3, "invalid_request"]);
 });
 
+test("what goes wrong with the caller's own lines is the caller's, and is not tried again", async () => {
+  const mine = new Error("no more lines");
+  let begun = 0;
+  const broken = () => {
+    begun += 1;
+    return (function* () {
+      yield* lines(newUser(), 2);
+      throw mine;
+    })();
+  };
+  await assert.rejects(api.contexts.import(broken), (error) => error === mine);
+  assert.equal(begun, 1);
+});
+
 test("an import whose answer is lost is sent again", async () => {
   const user_id = newUser();
   // Without a key, so that only the name of the import keeps them from being stored twice.
