@@ -149,8 +149,6 @@ def responses(comparison: Comparison, old: dict[str, Any], new: dict[str, Any], 
             if one.get("required") and not other.get("required"):
                 yield f"{here}: may be missing now"
             yield from comparison.compare(one.get("schema"), other.get("schema"), RESPONSE, here)
-
-
     for status in new["responses"]:
         if status not in old["responses"] and status[0] in "123" and status != ASKED_FOR:
             yield f"{place}, answer {status}: is new, and no refusal"
