@@ -123,15 +123,16 @@ async fn a_stop_and_a_deadline_end_the_dump_and_its_program() {
 
     let (stop, stopped) = watch::channel(false);
     let backups = Backups::new(options.clone()).unwrap();
-    let making = tokio::spawn(async move { backups.make(&stopped).await.err() });
-    eventually("a dump under way", Duration::from_secs(20), async || {
-        (std::fs::read_to_string(&note).is_ok_and(|pid| pid.ends_with('\n'))
-            && files(&stored).iter().any(|file| file.ends_with(".partial")))
-        .then_some(())
-    })
-    .await;
-    stop.send_replace(true);
-    assert_eq!(making.await.unwrap().unwrap().stage, Stage::Stopped);
+    let stopping = async {
+        eventually("a dump under way", Duration::from_secs(20), async || {
+            let has_begun = std::fs::read_to_string(&note).is_ok_and(|pid| pid.ends_with('\n'));
+            (has_begun && files(&stored).iter().any(|file| file.ends_with(".partial"))).then_some(())
+        })
+        .await;
+        stop.send_replace(true);
+    };
+    let (made, ()) = tokio::join!(backups.make(&stopped), stopping);
+    assert_eq!(made.err().unwrap().stage, Stage::Stopped);
     assert_eq!(files(&stored), Vec::<String>::new());
     is_gone().await;
 
