@@ -45,6 +45,31 @@ impl fmt::Display for Plan {
     }
 }
 
+impl Plan {
+    /// Whether it may be done, with or without replacing what is there.
+    ///
+    /// # Errors
+    /// When the database is not empty and is not to be replaced, or not by this login.
+    pub fn permits(&self, replace: bool) -> Result<()> {
+        let occupied = &self.occupied;
+        if occupied.tables > 0 && !replace {
+            return Err(Failure::new(
+                Stage::Restore,
+                format!(
+                    "The {self}. Restore into an empty database; or, with --replace, lose all that is in this one."
+                ),
+            ));
+        }
+        if occupied.tables > 0 && occupied.login != Login::Superuser {
+            return Err(Failure::new(
+                Stage::Restore,
+                "Only a superuser may replace what is in a database. Use a superuser's DATABASE_URL, or restore into an empty one.",
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Backups {
     /// Finds the backup, and looks at the database that it would go to.
     ///
@@ -93,20 +118,7 @@ impl Backups {
         stop: &watch::Receiver<bool>,
     ) -> Result<Restored> {
         let (manifest, occupied) = (&plan.manifest, &plan.occupied);
-        if occupied.tables > 0 && !replace {
-            return Err(Failure::new(
-                Stage::Restore,
-                format!(
-                    "The {plan}. Restore into an empty database; or, with --replace, lose all that is in this one."
-                ),
-            ));
-        }
-        if occupied.tables > 0 && occupied.login != Login::Superuser {
-            return Err(Failure::new(
-                Stage::Restore,
-                "Only a superuser may replace what is in a database. Use a superuser's DATABASE_URL, or restore into an empty one.",
-            ));
-        }
+        plan.permits(replace)?;
         if let Verdict::Damaged(reason) = self.verify(manifest, stop).await? {
             return Err(Failure::new(
                 Stage::Restore,

@@ -197,8 +197,11 @@ pub(super) async fn restore(source: &Source, arguments: RestoreArguments) -> Com
     let stopped = stop_when_asked()?;
     let plan = backups.plan_restore(&arguments.name).await?;
     let (name, taken) = (&plan.manifest.name, moment(plan.manifest.taken_at));
-    if arguments.replace && plan.occupied.tables > 0 {
-        eprintln!("The {plan}. All of it is removed now, and with it whatever was written after {taken}.");
+    plan.permits(arguments.replace)?;
+    if plan.occupied.tables > 0 {
+        eprintln!(
+            "The {plan}. All of it is removed, and with it whatever was written after {taken}, once the backup is found to be whole."
+        );
     }
     eprintln!(
         "Restoring {name}, of {taken}, {} rows, into database `{}` …",

@@ -114,7 +114,12 @@ async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
     let (done, said) = restore(&[]);
     assert!(!done && said.contains("--replace"), "{said}");
     let (done, said) = restore(&["--replace"]);
-    assert!(done && said.contains("has 3 context(s) of 1 tenant(s). All of it is removed now"), "{said}");
+    assert!(
+        done && said.contains(
+            "has 3 context(s) of 1 tenant(s). All of it is removed, and with it whatever was written after"
+        ),
+        "{said}"
+    );
     let app = App::start_on(database, stub.provider()).await;
     assert_eq!(answers(&app, &key).await, before);
 }
