@@ -10,8 +10,11 @@ use crate::config::{self, Source};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(source: &Source, embedder: bool) -> CommandResult {
-    let (bind, path) = if embedder {
+pub(super) async fn run(source: &Source, embedder: bool, backup: bool) -> CommandResult {
+    let (bind, path) = if backup {
+        let address = config::metrics(source)?;
+        (address.ok_or("METRICS_ADDR is `off`, so that nobody can ask how the backups are")?, "/health")
+    } else if embedder {
         (config::embedder_bind(source)?, "/health")
     } else {
         (config::bind(source)?, "/health/ready")

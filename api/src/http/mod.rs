@@ -5,6 +5,7 @@ mod answers;
 mod api_keys;
 mod audit;
 mod authentication;
+mod backup;
 mod batch;
 mod body;
 mod conditions;
@@ -47,7 +48,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 use utoipa_actix_web::AppExt;
 
-pub use self::openapi::document;
+pub use self::{
+    backup::{BackupReports, serve_backup},
+    openapi::document,
+};
 use crate::{
     error::{Error, Result},
     service::Service,

@@ -10,10 +10,11 @@ use crate::error::{Code, Error, Result};
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// What a superuser runs first; see `init-db/`.
-const INIT_DB: [&str; 3] = [
+const INIT_DB: [&str; 4] = [
     include_str!("../../../init-db/01-roles.sql"),
     include_str!("../../../init-db/02-extensions.sql"),
     include_str!("../../../init-db/03-leakproof.sql"),
+    include_str!("../../../init-db/04-backup.sql"),
 ];
 
 /// How long a migration waits for one that is already running.
@@ -72,18 +73,7 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
     .await
     .map_err(failure::from_sqlx)?;
     if is_superuser {
-        // Two superusers at once would collide on the same catalogue rows.
-        sqlx::raw_sql("select pg_advisory_lock(hashtext('context-api init-db'))")
-            .execute(&mut *pg)
-            .await
-            .map_err(failure::from_sqlx)?;
-        for sql in INIT_DB {
-            sqlx::raw_sql(sql).execute(&mut *pg).await.map_err(failure::from_sqlx)?;
-        }
-        sqlx::raw_sql("select pg_advisory_unlock(hashtext('context-api init-db'))")
-            .execute(&mut *pg)
-            .await
-            .map_err(failure::from_sqlx)?;
+        init_db(pg).await?;
     } else if !has_roles {
         return Err(Error::new(
             Code::DatabaseUnavailable,
@@ -102,6 +92,19 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
         )
         .with_source(error)
     })?;
+    Ok(())
+}
+
+/// What a superuser does in a database before anybody else can use it. May be done again.
+pub(super) async fn init_db(pg: &mut PgConnection) -> Result<()> {
+    // Two superusers at once would collide on the same catalogue rows.
+    for sql in ["select pg_advisory_lock(hashtext('context-api init-db'))"]
+        .into_iter()
+        .chain(INIT_DB)
+        .chain(["select pg_advisory_unlock(hashtext('context-api init-db'))"])
+    {
+        sqlx::raw_sql(sql).execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+    }
     Ok(())
 }
 

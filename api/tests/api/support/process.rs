@@ -74,6 +74,13 @@ impl Process {
         Self::start(command, folder, "METRICS_ADDR", port, "/metrics")
     }
 
+    /// `context-api backup schedule` with just these variables, its log in `folder`.
+    pub fn backup_schedule(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(folder, variables);
+        command.args(["backup", "schedule"]);
+        Self::start(command, folder, "METRICS_ADDR", port, "/health")
+    }
+
     /// `address` is the variable that says where it listens.
     fn start(command: Command, folder: &Path, address: &str, port: u16, ready_path: &'static str) -> Self {
         // A file: nobody empties a pipe while the test does other things.
