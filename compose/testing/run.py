@@ -42,6 +42,8 @@ def attempt(trial, stack: Stack) -> tuple:
     except Exception as error:  # noqa: BLE001: the others are tried all the same.
         outcome, words = "FAILED", f"{type(error).__name__}: {error}"
     seconds = time.monotonic() - began
+    if outcome != "ok":
+        print(stack.last_words(), file=sys.stderr)
     print(f"    {outcome} in {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
     return trial.__doc__.strip().splitlines()[0], outcome, seconds, words
 

@@ -82,7 +82,7 @@ class Stack:
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="context-api-stack."))
         self.settings = self.folder / "settings"
-        self.http_port, self.https_port = free_port(), free_port()
+        self.http_port, self.https_port, self.prometheus_port = free_port(), free_port(), free_port()
         self.key, self.tls = "", None
         # Of the machine, because whoever tries it may have settings of their own in their environment.
         self.environment = os.environ | {
@@ -94,14 +94,15 @@ class Stack:
         }
         self.settings.write_text(
             f"PUBLISH_ADDRESS=127.0.0.1\nHTTP_PORT={self.http_port}\nHTTPS_PORT={self.https_port}\nVERSION=test-1\n"
-            "API_REPLICAS=2\n"
+            # So that it fits beside what else the machine does.
+            f"API_REPLICAS=2\nDB_MEMORY=1G\nDB_SHARED_BUFFERS=256MB\nDB_CACHE_SIZE=512MB\nPROMETHEUS_PORT={self.prometheus_port}\n"
         )
 
     # --- the wrapper and docker ------------------------------------------------------------------------------------
 
     def command(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS_MAX) -> subprocess.CompletedProcess:
         """compose/stack, as an operator uses it."""
-        return self.run([str(COMPOSE / "stack"), "staging", *arguments], check, seconds)
+        return self.run([str(COMPOSE / "stack"), "prod", *arguments], check, seconds)
 
     def docker(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS_MAX) -> str:
         return self.run(["docker", *arguments], check, seconds).stdout.strip()
@@ -156,6 +157,10 @@ class Stack:
         if expected is not None and answer.status != expected:
             raise Failed(f"{method} {path} answered {answer.status} instead of {expected}: {answer.body[:300]!r}")
         return answer
+
+    def last_words(self) -> str:
+        """Of everything, for whoever has to find out why something has failed."""
+        return self.command("compose", "ps", "--all", check=False).stdout + self.command("logs", "--no-color", "--tail", "12", check=False).stdout
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

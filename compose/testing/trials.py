@@ -4,8 +4,11 @@ import json
 import subprocess
 import threading
 import time
+import urllib.parse
+import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from http.client import HTTPSConnection
 
 from load import USER, Load
@@ -61,14 +64,17 @@ def isolation(stack: Stack) -> str:
     return "db and redis: not from the host, not from the front; /metrics: 404; read-only, no capabilities, limits everywhere"
 
 
+# What a client says first, as bash's printf has it (may I use TLS; are you there), and how the server's answer begins.
+FIRST_WORDS = {5432: (r"\0\0\0\x08\x04\xd2\x16\x2f", "[NS]$"), 6379: (r"PING\r\n", "-NOAUTH")}
+
+
 def reaches(stack: Stack, network: list, host: str, port: int) -> bool:
+    """Whether the server itself answers: a gateway may open a connection for any address, and say something, too."""
     image = stack.inspect(stack.containers("db")[0])["Image"]
-    network = network or ["--network", "host"]
-    answer = stack.run(
-        ["docker", "run", "--rm", *network, "--entrypoint", "timeout", image, "3", "bash", "-c", f"exec 3<>/dev/tcp/{host}/{port}"],
-        check=False, seconds=30,
-    )
-    return answer.returncode == 0
+    words, answer = FIRST_WORDS[port]
+    script = f"exec 3<>/dev/tcp/{host}/{port} && printf '{words}' >&3 && timeout 1 dd bs=7 count=1 <&3 2>/dev/null | grep -qa '^{answer}'"
+    command = ["docker", "run", "--rm", *(network or ["--network", "host"]), "--entrypoint", "timeout", image, "3", "bash", "-c", script]
+    return stack.run(command, check=False, seconds=30).returncode == 0
 
 
 def confined(container: dict, service: str) -> None:
@@ -275,6 +281,70 @@ def without_embeddings(stack: Stack) -> str:
     return f"{load.summary()}; {pending} contexts waited, and were embedded {time.monotonic() - began:.0f} s after it was back"
 
 
+# --- the way back -------------------------------------------------------------------------------------------------------
+
+
+def recover(stack: Stack) -> str:
+    """Point-in-time recovery to a moment between two writes"""
+    wait_until(lambda: stack.healthy("pitr"), 120, "the first base backup", 1)
+    note = {"user_id": USER, "context_type": "moment", "content": "Written before."}
+    before = stack.ask("POST", "/v1/contexts", note, expected=201).json["id"]
+    moment = stack.sql("select clock_timestamp()")
+    # Clocks of two containers are one; what is written at that very moment could be on either side.
+    time.sleep(1)
+    after = stack.ask("POST", "/v1/contexts", note | {"content": "Written after."}, expected=201).json["id"]
+    stored = int(stack.sql("select count(*) from contexts"))
+    began = time.monotonic()
+    stack.command("recover", moment)
+    seconds = time.monotonic() - began
+    stack.ask("GET", f"/v1/contexts/{before}", expected=200)
+    stack.ask("GET", f"/v1/contexts/{after}", expected=404)
+    there = int(stack.sql("select count(*) from contexts"))
+    expect(there == stored - 1, f"{there} contexts are there, and one less than {stored} should be")
+    stack.ask("POST", "/v1/contexts", note, expected=201)
+    return f"{seconds:.0f} s; what was written a second later is gone, the {there} contexts before are there"
+
+
+# --- monitoring ---------------------------------------------------------------------------------------------------------
+
+WATCHERS = ["prometheus", "alertmanager", "postgres-exporter", "redis-exporter"]
+
+
+def monitoring(stack: Stack) -> str:
+    """Prometheus sees everything, and every query of the dashboards has an answer"""
+    watched = stack.environment | {"OVERLAYS": "observability"}
+    stack.environment, plain = watched, stack.environment
+    try:
+        stack.command("compose", "up", "--detach", "--no-deps", "--wait", *WATCHERS)
+        jobs = {"context-api", "worker", "embeddings", "postgres", "redis", "prometheus"}
+        wait_until(lambda: jobs <= {job["metric"]["job"] for job in asked(stack, "up == 1")}, 90, "all targets are up", 1)
+        expect(len(asked(stack, 'up{job="context-api"}')) == 2, "not both replicas are seen")
+        with Load(stack, RATE):
+            # Rates need two looks.
+            time.sleep(45)
+        queries, empty = 0, []
+        for dashboard in sorted((COMPOSE / "monitoring" / "grafana" / "dashboards").glob("*.json")):
+            for panel in json.loads(dashboard.read_text())["panels"]:
+                for target in panel.get("targets", []):
+                    queries += 1
+                    if not asked(stack, target["expr"].replace("$__rate_interval", "1m")) and "backup" not in target["expr"]:
+                        empty.append(f"{panel['title']}: {target['expr']}")
+        expect(not empty, "these queries find nothing: " + "; ".join(empty))
+        firing = {alert["metric"]["alertname"] for alert in asked(stack, 'ALERTS{alertstate="firing"}')}
+        expect(not firing, f"alerts are firing: {firing}")
+        return f"{len(jobs)} kinds of targets up, {queries} queries answered (those of backups may find nothing), no alert"
+    finally:
+        stack.command("compose", "rm", "--force", "--stop", *WATCHERS, check=False)
+        stack.environment = plain
+
+
+def asked(stack: Stack, query: str) -> list:
+    """What Prometheus answers to a query; an error of the query is raised."""
+    url = f"http://127.0.0.1:{stack.prometheus_port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return json.load(answer)["data"]["result"]
+
+
 # --- figures ------------------------------------------------------------------------------------------------------------
 
 
@@ -287,9 +357,19 @@ def figures(stack: Stack) -> str:
         images[image] = int(stack.docker("image", "inspect", "--format", "{{.Size}}", image)) / MIB
         memory = stack.docker("stats", "--no-stream", "--format", "{{.MemUsage}}", container["Id"])
         words.append(f"{service}: {images[image]:.1f} MiB image, memory {memory}, {start_seconds(stack, service)}")
+    parts = sbom(stack)
+    expect("context-api" in parts and "actix-web" in parts and "pglite-oxide" not in parts, f"the image's list of parts is wrong: {len(parts)}")
     size = next(size for image, size in images.items() if image.startswith("context-api:"))
     expect(size <= 20, f"the API's image has {size:.1f} MiB")
     return "\n".join(words)
+
+
+def sbom(stack: Stack) -> set:
+    """Names of what the API's image says that it is made of."""
+    container = stack.containers("context-api")[0]
+    target = stack.folder / "sbom"
+    stack.docker("cp", f"{container}:/usr/share/sbom/context-api.spdx", str(target))
+    return {line.split(": ")[1] for line in target.read_text().splitlines() if line.startswith("PackageName: ")}
 
 
 def start_seconds(stack: Stack, service: str) -> str:
@@ -312,9 +392,7 @@ def said(stack: Stack, container: str, since: str, word: str) -> list:
 
 
 def moment(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text[:26] + "+00:00").timestamp()
 
 
-ALL = [start, isolation, tour, migrations, stop, rollout, bad_rollout, kills, without_redis, without_embeddings, figures]
+ALL = [start, isolation, tour, migrations, stop, rollout, bad_rollout, kills, without_redis, without_embeddings, recover, monitoring, figures]
