@@ -90,7 +90,7 @@ class Stack:
             "STACK_SETTINGS": str(self.settings),
             "SECRETS_FOLDER": str(self.folder / "secrets"),
             "UP_SECONDS_MAX": "300",
-            "ROLLOUT_SECONDS_MAX": "60",
+            "ROLLOUT_SECONDS_MAX": "40",
         }
         self.settings.write_text(
             f"PUBLISH_ADDRESS=127.0.0.1\nHTTP_PORT={self.http_port}\nHTTPS_PORT={self.https_port}\nVERSION=test-1\n"
