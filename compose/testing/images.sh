@@ -7,6 +7,7 @@ set -euo pipefail
 
 PULL_SECONDS_MAX=300
 BUILD_SECONDS_MAX=1200
+STAND_INS_KEPT=stand-in.local
 STAND_IN_LABEL=dev.context-api.stand-in
 
 stand_ins=()
@@ -19,15 +20,25 @@ present() { docker image inspect "$1" >/dev/null 2>&1; }
 
 is_stand_in() { [ "$(docker image inspect --format "{{index .Config.Labels \"$STAND_IN_LABEL\"}}" "$1")" = true ]; }
 
-# provide_image NAME COMMAND…: COMMAND makes a stand-in.
+# provide_image NAME COMMAND…: COMMAND makes a stand-in. It is kept under a second name, which nobody could take for the published
+# one, for the next run.
 provide_image() {
-  local name=$1
+  local name=$1 kept=$STAND_INS_KEPT/$1
   shift
-  if ! present "$name" && ! pull "$name"; then
+  if ! present "$name" && ! pull "$name" && ! docker tag "$kept" "$name" 2>/dev/null; then
     say "building a stand-in of $name"
     "$@" || die "no stand-in of $name could be built" "The reason is above."
   fi
-  if is_stand_in "$name"; then stand_ins+=("$name"); fi
+  if is_stand_in "$name"; then
+    docker tag "$name" "$kept"
+    stand_ins+=("$name")
+  fi
+}
+
+# The names of published images mean stand-ins only while they are needed.
+forget_stand_ins() {
+  local name
+  for name in "${stand_ins[@]}"; do docker rmi --no-prune "$name" >/dev/null || say "warning: the stand-in $name keeps that name"; done
 }
 
 pull() {
