@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, migrate::Migrator};
+use sqlx::{
+    Connection as _, PgConnection,
+    migrate::{Migrate as _, Migrator},
+};
 
 use super::{ConnectOptions, SchemaState, Store, failure};
 use crate::error::{Code, Error, Result};
@@ -52,14 +55,18 @@ impl Store {
 /// Like [`Store::migrate`], for a connection that is open. Leaves the session as `context_owner`.
 pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
     become_owner(pg).await?;
+    let failed = |error| {
+        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.")
+            .with_source(error)
+    };
+    // Whoever looks before it has its turn takes for its own what another one is about to do. The lock ends with the session.
+    pg.lock().await.map_err(failed)?;
     let before = applied_versions(pg).await?;
     if let SchemaState::Newer { found } = SchemaState::of(&before) {
         return Err(newer_schema(found));
     }
-    MIGRATIONS.run(&mut *pg).await.map_err(|error| {
-        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.")
-            .with_source(error)
-    })?;
+    MIGRATIONS.run(&mut *pg).await.map_err(failed)?;
+    pg.unlock().await.map_err(failed)?;
     let after = applied_versions(pg).await?;
     Ok(Applied { count: after.len() - before.len(), version: after.last().copied().unwrap_or(0) })
 }

@@ -21,7 +21,7 @@ async fn eight_at_once_migrate_once() {
     assert!(applied.iter().all(|run| run.version == newest));
     let mut counts: Vec<usize> = applied.iter().map(|run| run.count).collect();
     counts.sort_unstable();
-    assert_eq!(counts.pop(), Some(total), "one did all");
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, total], "one did all");
     let again = Store::migrate(&options).await.unwrap();
     assert_eq!(again, Applied { count: 0, version: newest });
 }
