@@ -95,8 +95,16 @@ impl Backups {
     /// Restores a backup into a scratch database, compares, and drops that again.
     ///
     /// # Errors
-    /// When it cannot be restored, or is not what it was made of.
+    /// When it cannot be restored, or is not what it was made of; of stage [`Stage::Database`] when nobody could try.
     pub async fn check(&self, manifest: &Manifest, stop: &watch::Receiver<bool>) -> Result<()> {
+        let session = self.alone().await?;
+        let checked = Box::pin(self.check_alone(manifest, stop)).await;
+        session.close().await;
+        checked
+    }
+
+    /// The same for who is [`Backups::alone`]: a scratch database that is there is taken for one that was left behind.
+    pub(super) async fn check_alone(&self, manifest: &Manifest, stop: &watch::Receiver<bool>) -> Result<()> {
         let scratch = step(Stage::Check, CLEANUP_MAX, stop, async {
             Scratch::create(&self.options.database).await.in_stage(Stage::Check)
         })

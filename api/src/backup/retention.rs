@@ -17,8 +17,8 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Names of those that are to be removed. The newest one that is not known to be bad always stays; those known to be bad go as
-    /// soon as there is a newer one that is not.
+    /// Names of those that are to be removed. The newest one that is not known to be bad always stays. Of those known to be bad the
+    /// newest stays, to be looked at, until there is a newer one that is not.
     pub(super) fn outdated(self, backups: &[Manifest]) -> Vec<String> {
         let good = backups.iter().filter(|backup| backup.state != State::Failed);
         let good: BTreeMap<(OffsetDateTime, &str), &Manifest> =
@@ -35,11 +35,13 @@ impl Keep {
             i64::from(at.year()) * 12 + i64::from(u8::from(at.month()))
         }));
         let newest = good.keys().next_back().map(|(at, _)| *at);
-        let bad = |backup: &&Manifest| match backup.state {
-            State::Failed => newest.is_some_and(|newest| newest > backup.taken_at),
+        let newest_bad =
+            backups.iter().filter(|backup| backup.state == State::Failed).map(|backup| backup.taken_at).max();
+        let to_go = |backup: &&Manifest| match backup.state {
+            State::Failed => newest.max(newest_bad) != Some(backup.taken_at),
             State::Checked | State::NotChecked => !kept.contains(backup.name.as_str()),
         };
-        backups.iter().filter(bad).map(|backup| backup.name.clone()).collect()
+        backups.iter().filter(to_go).map(|backup| backup.name.clone()).collect()
     }
 }
 
@@ -135,12 +137,13 @@ mod tests {
 
     #[test]
     fn bad_ones_count_for_nothing_and_go_when_a_better_one_is_newer() {
-        let [old, bad, good, newest_bad] =
-            [1, 2, 3, 4].map(|day| datetime!(2026-03-01 02:00 UTC) + Duration::days(day));
+        let [old, bad, good, later_bad, newest_bad] =
+            [1, 2, 3, 4, 5].map(|day| datetime!(2026-03-01 02:00 UTC) + Duration::days(day));
         let backups = [
             backup(old, State::NotChecked),
             backup(bad, State::Failed),
             backup(good, State::Checked),
+            backup(later_bad, State::Failed),
             backup(newest_bad, State::Failed),
         ];
         assert_eq!(

@@ -29,20 +29,27 @@ impl Backups {
     /// # Errors
     /// When any of it fails. A backup that fails its check stays in the storage, marked as bad.
     pub async fn make(&self, stop: &watch::Receiver<bool>) -> Result<Made> {
-        let opening = BackupSession::open(&self.options.database, self.options.step_max);
-        let mut session = opening.await.in_stage(Stage::Database)?;
+        let mut session = self.alone().await?;
         let made = Box::pin(self.make_in(&mut session, stop)).await;
         session.close().await;
         made
     }
 
-    async fn make_in(&self, session: &mut BackupSession, stop: &watch::Receiver<bool>) -> Result<Made> {
-        if !session.lock().await.in_stage(Stage::Database)? {
-            return Err(Failure::new(
-                Stage::Database,
-                "Another backup of this database is being made. This one was not begun.",
-            ));
+    /// A session during which nobody else makes or checks a backup of this database.
+    pub(super) async fn alone(&self) -> Result<BackupSession> {
+        let opening = BackupSession::open(&self.options.database, self.options.step_max);
+        let mut session = opening.await.in_stage(Stage::Database)?;
+        if session.lock().await.in_stage(Stage::Database)? {
+            return Ok(session);
         }
+        session.close().await;
+        Err(Failure::new(
+            Stage::Database,
+            "Another backup of this database is being made or checked. Try again when it is done.",
+        ))
+    }
+
+    async fn make_in(&self, session: &mut BackupSession, stop: &watch::Receiver<bool>) -> Result<Made> {
         let began = Instant::now();
         let moment = session.enter_moment().await.in_stage(Stage::Database)?;
         self.remove_unfinished(&moment).await?;
@@ -90,7 +97,7 @@ impl Backups {
             return Ok(Made { manifest, dump_took, check_took: None });
         }
         let began = Instant::now();
-        let checked = self.check(&manifest, stop).await;
+        let checked = self.check_alone(&manifest, stop).await;
         match &checked {
             Ok(()) => {
                 manifest.state = State::Checked;

@@ -11,7 +11,7 @@ use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{Backups, Failure, Result, Schedule, Stage, State, Verdict};
+use super::{Backups, Failure, Listed, Result, Schedule, Stage, State, Verdict};
 use crate::domain::{BackupReport, BackupStatus};
 
 /// What tells the time.
@@ -124,19 +124,7 @@ impl Scheduler {
         let now = (self.clock)();
         match self.backups.list().await {
             Ok(listed) => {
-                let readable = listed.into_iter().filter_map(|listed| listed.manifest.ok());
-                // One whose check was cut off is none yet.
-                let unchecked_will_do = !self.backups.options.check;
-                let good = readable.filter(|manifest| match manifest.state {
-                    State::Checked => true,
-                    State::NotChecked => unchecked_will_do,
-                    State::Failed => false,
-                });
-                let last = good.map(|manifest| manifest.taken_at).max();
-                self.note(|known| known.last_success = last);
-                if let Some(last) = last {
-                    gauge!("backup_last_success_timestamp_seconds").set(seconds(last));
-                }
+                let last = self.note_stored(&listed);
                 let missed = last
                     .is_none_or(|last| self.timetable.backup.next_after(last).is_some_and(|at| at <= now));
                 if missed { Some(now) } else { self.timetable.backup.next_after(now) }
@@ -146,6 +134,27 @@ impl Scheduler {
                 self.timetable.backup.next_after(now).into_iter().chain([now + RETRY_AFTER]).min()
             }
         }
+    }
+
+    /// What the storage has, whoever put it there. Answers which moment the newest good one shows.
+    fn note_stored(&self, listed: &[Listed]) -> Option<OffsetDateTime> {
+        // One whose check was cut off is none yet.
+        let unchecked_will_do = !self.backups.options.check;
+        let readable = listed.iter().filter_map(|listed| listed.manifest.as_ref().ok());
+        let good = readable.filter(|manifest| match manifest.state {
+            State::Checked => true,
+            State::NotChecked => unchecked_will_do,
+            State::Failed => false,
+        });
+        let newest = good.max_by_key(|manifest| manifest.taken_at);
+        let last = newest.map(|manifest| manifest.taken_at);
+        gauge!("backups_stored").set(listed.len() as f64);
+        if let Some(newest) = newest {
+            gauge!("backup_last_success_timestamp_seconds").set(seconds(newest.taken_at));
+            gauge!("backup_last_size_bytes").set(newest.bytes as f64);
+        }
+        self.note(|known| known.last_success = last);
+        last
     }
 
     async fn wait_until(
@@ -178,7 +187,12 @@ impl Scheduler {
         let made = match made {
             Ok(made) => made,
             Err(failure) => {
+                let stopped = failure.stage == Stage::Stopped;
                 self.fail(failure);
+                // Else those that fail their checks pile up. That something is wrong is told already.
+                if !stopped && let Err(failure) = self.tidy().await {
+                    tracing::warn!(error = %failure, "old backups could not be removed");
+                }
                 return false;
             }
         };
@@ -190,16 +204,11 @@ impl Scheduler {
             check_seconds = made.check_took.map(|took| took.as_secs_f64()),
             "backed up"
         );
-        gauge!("backup_last_success_timestamp_seconds").set(seconds(manifest.taken_at));
-        gauge!("backup_last_size_bytes").set(manifest.bytes as f64);
         gauge!("backup_last_duration_seconds", "step" => "dump").set(made.dump_took.as_secs_f64());
         if let Some(took) = made.check_took {
             gauge!("backup_last_duration_seconds", "step" => "check").set(took.as_secs_f64());
         }
-        self.note(|known| {
-            known.last_success = Some(manifest.taken_at);
-            known.problem = None;
-        });
+        self.note(|known| known.problem = None);
         // The backup is good, whatever becomes of the old ones.
         if let Err(failure) = self.tidy().await {
             self.fail(Failure { stage: Stage::Retention, ..failure });
@@ -208,9 +217,9 @@ impl Scheduler {
     }
 
     async fn tidy(&self) -> Result<()> {
-        self.backups.prune().await?;
-        gauge!("backups_stored").set(self.backups.list().await?.len() as f64);
-        Ok(())
+        let pruned = self.backups.prune().await;
+        self.note_stored(&self.backups.list().await?);
+        pruned.map(|_| ())
     }
 
     fn fail(&self, failure: Failure) {
@@ -242,7 +251,9 @@ impl Scheduler {
     /// Names and reasons.
     async fn damaged(&self, stop: &watch::Receiver<bool>) -> Result<Vec<String>> {
         let mut damaged = Vec::new();
-        for listed in self.backups.list().await? {
+        let all = self.backups.list().await?;
+        self.note_stored(&all);
+        for listed in all {
             let verdict = match &listed.manifest {
                 Ok(manifest) => self.backups.verify(manifest, stop).await?,
                 Err(reason) => Verdict::Damaged(reason.clone()),

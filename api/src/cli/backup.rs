@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{CommandResult, start};
 use crate::{
-    backup::{Backups, Listed, Manifest, Scheduler, State, Verdict},
+    backup::{Backups, Listed, Manifest, Scheduler, Stage, State, Verdict},
     config::{self, Source},
     http::{self, BackupReports},
     store::SchemaState,
@@ -101,9 +101,11 @@ async fn schedule(source: &Source, backups: Backups) -> CommandResult {
 
 async fn now(backups: &Backups) -> CommandResult {
     let stopped = stop_when_asked()?;
-    let made = backups.make(&stopped).await?;
-    println!("{}", shown(&made.manifest));
-    for name in backups.prune().await? {
+    let made = backups.make(&stopped).await;
+    // Also when it failed: one that fails its check takes room, too.
+    let removed = backups.prune().await;
+    println!("{}", shown(&made?.manifest));
+    for name in removed? {
         println!("removed {name}");
     }
     Ok(())
@@ -161,6 +163,10 @@ async fn verify(backups: &Backups, name: Option<String>, restore: bool) -> Comma
             Ok(manifest) => match backups.verify(manifest, &stopped).await? {
                 Verdict::Sound if restore => match backups.check(manifest, &stopped).await {
                     Ok(()) => Verdict::Sound,
+                    // Says nothing about the backup.
+                    Err(failure) if matches!(failure.stage, Stage::Database | Stage::Stopped) => {
+                        return Err(failure.into());
+                    }
                     Err(failure) => Verdict::Damaged(failure.to_string()),
                 },
                 verdict => verdict,

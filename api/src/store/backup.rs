@@ -48,7 +48,7 @@ pub(super) async fn connect(options: &ConnectOptions, statement_max: Duration) -
         .map_err(|_| Error::new(Code::DatabaseUnavailable, "The database did not answer in time."))?
         .map_err(failure::from_sqlx)?;
     let session = format!(
-        "set statement_timeout = {}; set idle_in_transaction_session_timeout = 0; set row_security = off; set lock_timeout = '30s'",
+        "set statement_timeout = {}; set idle_in_transaction_session_timeout = 0; set idle_session_timeout = 0; set row_security = off; set lock_timeout = '30s'",
         statement_max.as_millis()
     );
     sqlx::raw_sql(AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_sqlx)?;
