@@ -79,14 +79,7 @@ enum Command {
     /// Print the OpenAPI document; needs no configuration
     Openapi,
     /// Ask the API on this machine whether it is ready; for images without curl
-    Healthcheck {
-        /// Ask an embedding server (`context-api embedder`) instead
-        #[arg(long, conflicts_with = "backup")]
-        embedder: bool,
-        /// Ask a `context-api backup schedule` instead whether its backups are as they should be
-        #[arg(long)]
-        backup: bool,
-    },
+    Healthcheck(healthcheck::HealthcheckArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -125,7 +118,7 @@ fn execute(command: Command) -> CommandResult {
             Command::Import(arguments) => import::run(&source, arguments).await,
             Command::Export(arguments) => export::run(&source, arguments).await,
             Command::Eval(arguments) => eval::run(&source, *arguments).await,
-            Command::Healthcheck { embedder, backup } => healthcheck::run(&source, embedder, backup).await,
+            Command::Healthcheck(asked) => healthcheck::run(&source, &asked).await,
             Command::Openapi => Ok(()),
         }
     });

@@ -180,7 +180,7 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(openapi::get_error_code);
 }
 
-/// The metrics on a listener of their own, which no proxy forwards to.
+/// The metrics on a listener of their own, which no proxy forwards to; and, for a worker, whether it can work.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -191,6 +191,7 @@ pub fn serve_metrics(listener: TcpListener, state: Arc<State>, handle: Prometheu
             .app_data(state.clone())
             .app_data(web::Data::new(handle.clone()))
             .service(observe::get_metrics)
+            .service(health::get_readiness)
     });
     Ok(server
         .workers(1)
