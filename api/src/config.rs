@@ -41,24 +41,29 @@
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
+//! The commands about backups read those in `config/backup.rs`.
+//!
 //! `context-api embedder` reads `BIND_ADDR` (default `127.0.0.1:3000`), `HTTP_WORKERS`, `SHUTDOWN_GRACE_SECONDS`,
 //! `EMBEDDING_THREADS`, the two about logs, and those in `cli/embedder.rs`.
 //!
 //! Each may also be given as `NAME_FILE`, the path of a file that holds the value. An empty value is no value.
 
+mod backup;
 mod limits;
 mod provider;
+mod remote_cache;
 mod source;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
-
 #[cfg(feature = "builtin-embedder")]
 pub use self::provider::embedding_threads;
-pub use self::source::{ConfigError, Source};
+pub use self::{
+    backup::{backup, timetable},
+    source::{ConfigError, Source},
+};
 use crate::{
-    cache::{REDIS_URL_FORMS, RedisOptions},
+    cache::RedisOptions,
     domain::{AnswerLimits, ApiKey, Limits, Retention},
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
@@ -113,7 +118,7 @@ impl Config {
             server: server(source)?,
             drain: Duration::from_secs(source.parse_in("SHUTDOWN_DRAIN_SECONDS", 0..=300, 0)?),
             database: database(source)?,
-            redis: redis(source)?,
+            redis: remote_cache::redis(source)?,
             provider: provider::provider(source)?,
             next_provider: provider::next_provider(source)?,
             reranker: provider::reranker(source)?,
@@ -168,7 +173,11 @@ pub fn server(source: &Source) -> Result<ServerOptions, ConfigError> {
     })
 }
 
-fn metrics(source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
+/// Where metrics are served, if they are.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn metrics(source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
     match source.text("METRICS_ADDR")?.as_deref() {
         Some("off") => Ok(None),
         text => text.unwrap_or(METRICS_DEFAULT).parse().map(Some).map_err(|_| {
@@ -261,23 +270,6 @@ fn url_of_parts(source: &Source, host: &str) -> Result<String, ConfigError> {
     url.set_password(source.text("DB_PASSWORD")?.as_deref()).map_err(|()| refused("DB_PASSWORD"))?;
     url.set_path(&part("DB_NAME", "context")?);
     Ok(url.into())
-}
-
-fn redis(source: &Source) -> Result<Option<RedisOptions>, ConfigError> {
-    let secret = |name| Ok::<_, ConfigError>(source.text(name)?.map(SecretString::from));
-    let (password, sentinel_password) = (secret("REDIS_PASSWORD")?, secret("REDIS_SENTINEL_PASSWORD")?);
-    let Some(url) = source.text("REDIS_URL")? else {
-        return match (password, sentinel_password) {
-            (Some(_), _) => Err(source.refuse("REDIS_PASSWORD", "is set without REDIS_URL")),
-            (_, Some(_)) => Err(source.refuse("REDIS_SENTINEL_PASSWORD", "is set without REDIS_URL")),
-            (None, None) => Ok(None),
-        };
-    };
-    let options = RedisOptions { url: url.into(), password, sentinel_password };
-    if !options.is_well_formed() {
-        return Err(source.refuse("REDIS_URL", REDIS_URL_FORMS));
-    }
-    Ok(Some(options))
 }
 
 /// How to log.

@@ -1,6 +1,7 @@
 //! Context API: stores the context that AI applications feed to their models, and finds the right pieces again.
 //! `docs/architecture.md` shows how the folders depend on each other; a test enforces it.
 
+pub mod backup;
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -120,7 +120,22 @@ fn describe() {
         "Contexts that an embedding space beside the active one lacks, by space and kind."
     );
     describe_counter!("cache_remote_failures_total", "Calls that Redis did not answer.");
+    describe_backups();
     describe_gauge!("database_connections", "Open connections.");
     describe_gauge!("database_connections_idle", "Open connections that nobody uses.");
     describe_gauge!("database_connection_waiters", "Requests that wait for a connection.");
+}
+
+fn describe_backups() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!("backup_last_success_timestamp_seconds", "The moment that the newest good backup shows.");
+    describe_gauge!("backup_age_seconds", "How long ago that was.");
+    describe_gauge!("backup_last_size_bytes", "Bytes of the last backup, as it is stored.");
+    describe_gauge!("backup_last_duration_seconds", "How long the last backup took, by step.");
+    describe_counter!("backup_failures_total", "What failed about backups, by stage.");
+    describe_gauge!("backup_running", "1 while a backup is being made, else 0.");
+    describe_gauge!("backup_next_timestamp_seconds", "When the next one is due.");
+    describe_gauge!("backups_stored", "Backups in the storage.");
+    describe_gauge!("backups_damaged", "Of those, how many are not what was written.");
+    describe_gauge!("backup_last_verify_timestamp_seconds", "When that was looked at last.");
 }

@@ -5,13 +5,37 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
+
 use super::CommandResult;
 use crate::config::{self, Source};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(source: &Source, embedder: bool) -> CommandResult {
-    let (bind, path) = if embedder {
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct HealthcheckArguments {
+    /// Ask an embedding server (`context-api embedder`) instead
+    #[arg(long)]
+    embedder: bool,
+    /// Ask a `context-api worker` instead whether it can work
+    #[arg(long)]
+    worker: bool,
+    /// Ask a `context-api backup schedule` instead whether its backups are as they should be
+    #[arg(long)]
+    backup: bool,
+}
+
+pub(super) async fn run(source: &Source, asked: &HealthcheckArguments) -> CommandResult {
+    let internal = || {
+        let address = config::metrics(source)?;
+        address.ok_or_else(|| source.refuse("METRICS_ADDR", "is `off`, so that nobody can ask how it is"))
+    };
+    let (bind, path) = if asked.backup {
+        (internal()?, "/health")
+    } else if asked.worker {
+        (internal()?, "/health/ready")
+    } else if asked.embedder {
         (config::embedder_bind(source)?, "/health")
     } else {
         (config::bind(source)?, "/health/ready")

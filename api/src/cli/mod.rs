@@ -1,5 +1,6 @@
 //! The command line: parse, wire, run. The composition root, so it may import everything.
 
+mod backup;
 mod client;
 #[cfg(feature = "builtin-embedder")]
 mod embedder;
@@ -62,6 +63,13 @@ enum Command {
         #[command(subcommand)]
         command: tenants::TenantsCommand,
     },
+    /// Make backups of the database, and look after them
+    Backup {
+        #[command(subcommand)]
+        command: backup::BackupCommand,
+    },
+    /// Restore a backup into the database
+    Restore(backup::RestoreArguments),
     /// Load contexts from a file with one JSON object per line
     Import(import::ImportArguments),
     /// Write contexts to a file, one JSON object per line
@@ -71,11 +79,7 @@ enum Command {
     /// Print the OpenAPI document; needs no configuration
     Openapi,
     /// Ask the API on this machine whether it is ready; for images without curl
-    Healthcheck {
-        /// Ask an embedding server (`context-api embedder`) instead
-        #[arg(long)]
-        embedder: bool,
-    },
+    Healthcheck(healthcheck::HealthcheckArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -109,10 +113,12 @@ fn execute(command: Command) -> CommandResult {
             Command::Migrate { check } => migrate::run(&source, check).await,
             Command::Keys { command } => keys::run(&source, command).await,
             Command::Tenants { command } => tenants::run(&source, command).await,
+            Command::Backup { command } => backup::run(&source, command).await,
+            Command::Restore(arguments) => Box::pin(backup::restore(&source, arguments)).await,
             Command::Import(arguments) => import::run(&source, arguments).await,
             Command::Export(arguments) => export::run(&source, arguments).await,
             Command::Eval(arguments) => eval::run(&source, *arguments).await,
-            Command::Healthcheck { embedder } => healthcheck::run(&source, embedder).await,
+            Command::Healthcheck(asked) => healthcheck::run(&source, &asked).await,
             Command::Openapi => Ok(()),
         }
     });

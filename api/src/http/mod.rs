@@ -5,6 +5,7 @@ mod answers;
 mod api_keys;
 mod audit;
 mod authentication;
+mod backup;
 mod batch;
 mod body;
 mod conditions;
@@ -47,7 +48,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 use utoipa_actix_web::AppExt;
 
-pub use self::openapi::document;
+pub use self::{
+    backup::{BackupReports, serve_backup},
+    openapi::document,
+};
 use crate::{
     error::{Error, Result},
     service::Service,
@@ -176,7 +180,7 @@ fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(openapi::get_error_code);
 }
 
-/// The metrics on a listener of their own, which no proxy forwards to.
+/// The metrics on a listener of their own, which no proxy forwards to; and, for a worker, whether it can work.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -187,6 +191,7 @@ pub fn serve_metrics(listener: TcpListener, state: Arc<State>, handle: Prometheu
             .app_data(state.clone())
             .app_data(web::Data::new(handle.clone()))
             .service(observe::get_metrics)
+            .service(health::get_readiness)
     });
     Ok(server
         .workers(1)

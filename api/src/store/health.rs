@@ -18,7 +18,8 @@ pub enum SchemaState {
 }
 
 impl SchemaState {
-    pub(super) fn of(applied: &[i64]) -> Self {
+    /// That of a database which has these migrations.
+    pub fn of(applied: &[i64]) -> Self {
         if let Some(&found) = applied.iter().find(|version| !migrations::MIGRATIONS.version_exists(**version))
         {
             return Self::Newer { found };

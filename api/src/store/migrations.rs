@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, migrate::Migrator};
+use sqlx::{
+    Connection as _, PgConnection,
+    migrate::{Migrate as _, Migrator},
+};
 
 use super::{ConnectOptions, SchemaState, Store, failure};
 use crate::error::{Code, Error, Result};
@@ -10,10 +13,11 @@ use crate::error::{Code, Error, Result};
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// What a superuser runs first; see `init-db/`.
-const INIT_DB: [&str; 3] = [
+const INIT_DB: [&str; 4] = [
     include_str!("../../../init-db/01-roles.sql"),
     include_str!("../../../init-db/02-extensions.sql"),
     include_str!("../../../init-db/03-leakproof.sql"),
+    include_str!("../../../init-db/04-backup.sql"),
 ];
 
 /// How long a migration waits for one that is already running.
@@ -51,14 +55,18 @@ impl Store {
 /// Like [`Store::migrate`], for a connection that is open. Leaves the session as `context_owner`.
 pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
     become_owner(pg).await?;
+    let failed = |error| {
+        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.")
+            .with_source(error)
+    };
+    // Whoever looks before it has its turn takes for its own what another one is about to do. The lock ends with the session.
+    pg.lock().await.map_err(failed)?;
     let before = applied_versions(pg).await?;
     if let SchemaState::Newer { found } = SchemaState::of(&before) {
         return Err(newer_schema(found));
     }
-    MIGRATIONS.run(&mut *pg).await.map_err(|error| {
-        Error::new(Code::Internal, "A migration failed; the database is as it was before that migration.")
-            .with_source(error)
-    })?;
+    MIGRATIONS.run(&mut *pg).await.map_err(failed)?;
+    pg.unlock().await.map_err(failed)?;
     let after = applied_versions(pg).await?;
     Ok(Applied { count: after.len() - before.len(), version: after.last().copied().unwrap_or(0) })
 }
@@ -72,18 +80,7 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
     .await
     .map_err(failure::from_sqlx)?;
     if is_superuser {
-        // Two superusers at once would collide on the same catalogue rows.
-        sqlx::raw_sql("select pg_advisory_lock(hashtext('context-api init-db'))")
-            .execute(&mut *pg)
-            .await
-            .map_err(failure::from_sqlx)?;
-        for sql in INIT_DB {
-            sqlx::raw_sql(sql).execute(&mut *pg).await.map_err(failure::from_sqlx)?;
-        }
-        sqlx::raw_sql("select pg_advisory_unlock(hashtext('context-api init-db'))")
-            .execute(&mut *pg)
-            .await
-            .map_err(failure::from_sqlx)?;
+        init_db(pg).await?;
     } else if !has_roles {
         return Err(Error::new(
             Code::DatabaseUnavailable,
@@ -102,6 +99,19 @@ async fn become_owner(pg: &mut PgConnection) -> Result<()> {
         )
         .with_source(error)
     })?;
+    Ok(())
+}
+
+/// What a superuser does in a database before anybody else can use it. May be done again.
+pub(super) async fn init_db(pg: &mut PgConnection) -> Result<()> {
+    // Two superusers at once would collide on the same catalogue rows.
+    for sql in ["select pg_advisory_lock(hashtext('context-api init-db'))"]
+        .into_iter()
+        .chain(INIT_DB)
+        .chain(["select pg_advisory_unlock(hashtext('context-api init-db'))"])
+    {
+        sqlx::raw_sql(sql).execute(&mut *pg).await.map_err(failure::from_sqlx)?;
+    }
     Ok(())
 }
 

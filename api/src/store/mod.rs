@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod audit;
+mod backup;
 mod changes;
 mod contexts;
 mod deletions;
@@ -20,12 +21,14 @@ mod hits;
 mod idempotency;
 mod keyword;
 mod keyword_statistics;
+mod libpq;
 mod life;
 mod maintenance;
 mod migrations;
 mod operations;
 mod past_search;
 mod pool;
+mod restoring;
 mod search;
 mod spaces;
 #[cfg(feature = "embedded-postgres")]
@@ -42,6 +45,7 @@ mod writes;
 use std::sync::Arc;
 
 pub use self::{
+    backup::{BackupSession, Moment, Sample},
     changes::Witness,
     contexts::Bounded,
     deletions::{Deleted, Deletion},
@@ -52,9 +56,11 @@ pub use self::{
     hits::{Found, NearbyFound},
     idempotency::Claim,
     keyword::{KeywordFacts, Part, QueryTerm, Ranked, Ranking, SCOPE_CHUNKS_MAX, Scan, Weighted},
+    libpq::FOREIGN_VARIABLES,
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
+    restoring::{Login, Occupied, Scratch, analyze, clear, inspect, prepare},
     search::{ChunkHit, Compared, ExactCap, Nearby, Reach},
     tsquery::Match,
     unit::Unit,

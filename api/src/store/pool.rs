@@ -74,6 +74,8 @@ pub(super) struct Connector {
     statement_timeout: Duration,
     /// What the engine in process, which serves one connection only, needs set; none for a server.
     engine_settings: Option<&'static str>,
+    /// The moment at which a session sees the database; none for the present.
+    snapshot: Option<String>,
     breaks: Arc<AtomicU64>,
 }
 
@@ -129,6 +131,14 @@ impl Manager for Connector {
             self.engine_settings.unwrap_or_default(),
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_set_role)?;
+        if let Some(snapshot) = &self.snapshot {
+            // A statement that takes no parameters; the name is the database's own.
+            let enter = format!(
+                "begin isolation level repeatable read read only; set transaction snapshot '{}'",
+                snapshot.replace('\'', "")
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(enter)).execute(&mut pg).await.map_err(failure::from_sqlx)?;
+        }
         Ok(Connection {
             pg,
             tenant: None,
@@ -340,12 +350,25 @@ pub(super) fn pool(
     pg: PgConnectOptions,
     engine_settings: Option<&'static str>,
 ) -> Result<Pool> {
+    let statement_timeout = options.statement_timeout;
+    let connector =
+        Connector { options: pg, statement_timeout, engine_settings, snapshot: None, breaks: Arc::default() };
+    pool_of(connector, options)
+}
+
+/// Whose sessions see the database as another one does that has exported `snapshot`, for as long as that one lasts.
+pub(super) fn pool_at(options: &ConnectOptions, pg: PgConnectOptions, snapshot: &str) -> Result<Pool> {
     let connector = Connector {
         options: pg,
         statement_timeout: options.statement_timeout,
-        engine_settings,
+        engine_settings: None,
+        snapshot: Some(snapshot.to_owned()),
         breaks: Arc::default(),
     };
+    pool_of(connector, options)
+}
+
+fn pool_of(connector: Connector, options: &ConnectOptions) -> Result<Pool> {
     let mut config = PoolConfig::new(options.connections_max);
     config.timeouts = Timeouts {
         wait: Some(options.wait_timeout),

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A folder of `src`, and what it may import from this crate. What is not listed is refused.
-const ARROW: [(&str, &[&str]); 11] = [
+const ARROW: [(&str, &[&str]); 12] = [
     ("error", &[]),
     ("domain", &["error"]),
     ("store", &["domain", "error"]),
@@ -16,13 +16,15 @@ const ARROW: [(&str, &[&str]); 11] = [
     ("cache", &["domain", "error"]),
     ("service", &["store", "embedding", "cache", "domain", "error"]),
     ("worker", &["service", "domain", "error"]),
+    // What it saves is no tenant's but the whole database: docs/adr/0022.
+    ("backup", &["service", "store", "cache", "domain", "error"]),
     ("http", &["service", "domain", "error"]),
     ("telemetry", &[]),
-    ("config", &["cache", "domain", "embedding", "error", "http", "store", "telemetry"]),
+    ("config", &["backup", "cache", "domain", "embedding", "error", "http", "store", "telemetry"]),
 ];
 
 /// Crates that only one folder (and the composition root) may name.
-const PRIVATE_CRATES: [(&str, &[&str]); 7] = [
+const PRIVATE_CRATES: [(&str, &[&str]); 9] = [
     ("sqlx", &["store"]),
     ("pgvector", &["store"]),
     ("actix_web", &["http", "embedding_server"]),
@@ -31,6 +33,8 @@ const PRIVATE_CRATES: [(&str, &[&str]); 7] = [
     ("embedder", &["embedding", "embedding_server", "cli"]),
     ("clap", &["cli"]),
     ("tiktoken_rs", &["service"]),
+    ("rusty_s3", &["backup"]),
+    ("croner", &["backup"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -1,5 +1,7 @@
 //! PostgreSQL is killed while the service goes on.
 
+use std::time::Duration;
+
 use context_api::domain::{Access, DEFAULT_TENANT};
 use futures_util::future;
 use reqwest::{Method, StatusCode};
@@ -7,7 +9,9 @@ use tempfile::TempDir;
 
 use crate::{
     crashes::{batches_outlive, import_outlives},
-    support::{App, Behaviour, PostgresServer, Process, StubProvider, answer, free_port},
+    support::{
+        App, Behaviour, PostgresServer, Process, StubProvider, answer, command, eventually, free_port,
+    },
 };
 
 #[tokio::test]
@@ -22,6 +26,30 @@ async fn an_import_outlives_a_killed_database() {
     let (mut server, folder) = (PostgresServer::start().await, TempDir::new().unwrap());
     let service = Process::serve_on(folder.path(), free_port(), ("DATABASE_URL", &server.url()));
     import_outlives(folder.path(), &service.url, async || server.crash().await).await;
+}
+
+#[tokio::test]
+async fn a_worker_tells_whether_it_can_work() {
+    let (server, folder, port) = (PostgresServer::start().await, TempDir::new().unwrap(), free_port());
+    let provider = StubProvider::start(Behaviour::Work);
+    let variables = [
+        ("DATABASE_URL", server.url()),
+        ("EMBEDDING_PROVIDER", "tei".to_owned()),
+        ("EMBEDDING_SERVICE_URL", provider.url.clone()),
+    ];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let mut worker = Process::worker(folder.path(), port, &variables);
+    worker.ready().await;
+    let address = format!("127.0.0.1:{port}");
+    let says_so = || {
+        let mut healthcheck = command(folder.path(), &[("METRICS_ADDR", &address)]);
+        healthcheck.args(["healthcheck", "--worker"]).output().unwrap().status.success()
+    };
+    assert!(says_so());
+    drop(server);
+    eventually("a worker that cannot work", Duration::from_secs(30), async || (!says_so()).then_some(()))
+        .await;
+    assert!(worker.terminate().success());
 }
 
 /// Those of the service's pool.

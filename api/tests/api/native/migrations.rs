@@ -21,7 +21,7 @@ async fn eight_at_once_migrate_once() {
     assert!(applied.iter().all(|run| run.version == newest));
     let mut counts: Vec<usize> = applied.iter().map(|run| run.count).collect();
     counts.sort_unstable();
-    assert_eq!(counts.pop(), Some(total), "one did all");
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, total], "one did all");
     let again = Store::migrate(&options).await.unwrap();
     assert_eq!(again, Applied { count: 0, version: newest });
 }
@@ -63,7 +63,7 @@ fn as_role(url: &str, role: &str, password: &str) -> String {
 async fn after_init_db_the_owner_migrates_and_the_app_serves_without_a_superuser() {
     let database = Database::create_bare().await;
     let mut superuser = database.superuser().await;
-    let files = ["01-roles.sql", "02-extensions.sql", "03-leakproof.sql"];
+    let files = ["01-roles.sql", "02-extensions.sql", "03-leakproof.sql", "04-backup.sql"];
     // Twice, because an operator may.
     for file in files.iter().chain(&files) {
         let sql = std::fs::read_to_string(format!("../init-db/{file}")).unwrap();

@@ -1,6 +1,7 @@
 //! What needs a PostgreSQL server: its roles, its row-level security seen directly, its indexes, many connections, its death; and
 //! several processes on one database.
 
+mod backup;
 mod crashes;
 mod document_examples;
 mod isolation;

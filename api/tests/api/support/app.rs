@@ -222,8 +222,13 @@ impl App {
 
     /// Waits until the context is embedded, or not to be.
     pub async fn embedded(&self, id: &str) -> Value {
+        self.embedded_as(&self.key, id).await
+    }
+
+    /// The same with another key.
+    pub async fn embedded_as(&self, key: &str, id: &str) -> Value {
         eventually("an embedding", Duration::from_secs(30), async || {
-            let context = self.get(&format!("/v1/contexts/{id}")).await.body;
+            let context = self.get_as(key, &format!("/v1/contexts/{id}")).await.body;
             (context["embedding_status"] != "pending").then_some(context)
         })
         .await

@@ -103,8 +103,13 @@ impl Database {
     /// The same for another application on it, whose end is not the database's; native only.
     pub fn again(&self) -> Self {
         assert_eq!(self.engine, Engine::Native, "the engine in process has one application");
+        Self::at(&self.url)
+    }
+
+    /// One that the test has made itself, on a server of its own, by the URL of whoever uses it.
+    pub fn at(url: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self { engine: self.engine, url: self.url.clone(), name: String::new(), folder }
+        Self { engine: Engine::Native, url: url.to_owned(), name: String::new(), folder }
     }
 
     pub async fn open(&self) -> Store {

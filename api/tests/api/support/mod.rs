@@ -8,6 +8,7 @@ mod promised;
 mod provider;
 pub mod random;
 mod redis;
+mod s3;
 mod server;
 
 pub use self::{
@@ -16,7 +17,8 @@ pub use self::{
     process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},
     redis::{RedisGroup, RedisServer},
-    server::PostgresServer,
+    s3::S3Server,
+    server::{PostgresServer, program},
 };
 
 use std::{

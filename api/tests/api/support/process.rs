@@ -67,11 +67,18 @@ impl Process {
         Self::start(command, folder, "BIND_ADDR", port, "/health")
     }
 
-    /// `context-api worker` with just these variables, its log in `folder`. It serves nothing but its metrics.
+    /// `context-api worker` with just these variables, its log in `folder`. It serves its metrics, and whether it can work.
     pub fn worker(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
         let mut command = command(folder, variables);
         command.arg("worker");
-        Self::start(command, folder, "METRICS_ADDR", port, "/metrics")
+        Self::start(command, folder, "METRICS_ADDR", port, "/health/ready")
+    }
+
+    /// `context-api backup schedule` with just these variables, its log in `folder`.
+    pub fn backup_schedule(folder: &Path, port: u16, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(folder, variables);
+        command.args(["backup", "schedule"]);
+        Self::start(command, folder, "METRICS_ADDR", port, "/health")
     }
 
     /// `address` is the variable that says where it listens.

@@ -23,7 +23,8 @@ pub struct PostgresServer {
 
 const PASSWORD: &str = "of-the-tests";
 
-fn program(name: &str) -> PathBuf {
+/// One of PostgreSQL's own.
+pub fn program(name: &str) -> PathBuf {
     let folder = std::env::var("TEST_PG_BIN").expect("TEST_PG_BIN: the folder of PostgreSQL's programs");
     PathBuf::from(folder).join(name)
 }

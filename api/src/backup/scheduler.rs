@@ -1,0 +1,274 @@
+//! `context-api backup schedule`: makes backups and looks at those that are stored, each at its times, until it is told to stop.
+//! Survives everything else, and tells how it is doing.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics::{counter, gauge};
+use strum::IntoEnumIterator;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::{Backups, Failure, Listed, Result, Schedule, Stage, State, Verdict};
+use crate::domain::{BackupReport, BackupStatus};
+
+/// What tells the time.
+pub type Clock = fn() -> OffsetDateTime;
+
+/// When to do what.
+#[derive(Clone, Debug)]
+pub struct Timetable {
+    pub backup: Schedule,
+    /// Comparing what is stored with its checksums.
+    pub verify: Schedule,
+    /// The newest backup may be so old.
+    pub age_max: Duration,
+}
+
+/// A backup that failed is tried again after so long, unless its next turn comes before.
+const RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Clocks are set, and machines sleep: so often it is looked what time it is.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// What is known, for those who ask meanwhile.
+struct Known {
+    began_at: OffsetDateTime,
+    last_success: Option<OffsetDateTime>,
+    next: Option<OffsetDateTime>,
+    problem: Option<Failure>,
+    damaged: Vec<String>,
+}
+
+/// Makes backups. Cheap to clone: who asks for the report has one of its own.
+#[derive(Clone)]
+pub struct Scheduler {
+    backups: Backups,
+    timetable: Timetable,
+    clock: Clock,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Scheduler {
+    pub fn new(backups: Backups, timetable: Timetable, clock: Clock) -> Self {
+        for stage in Stage::iter() {
+            // A failure that is counted for the first time is a rise, too.
+            counter!("backup_failures_total", "stage" => stage.as_str()).absolute(0);
+        }
+        let known =
+            Known { began_at: clock(), last_success: None, next: None, problem: None, damaged: Vec::new() };
+        Self { backups, timetable, clock, known: Arc::new(Mutex::new(known)) }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// How the backups are. Also brings the metrics up to date that change with time.
+    pub fn report(&self) -> BackupReport {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (self.clock)();
+        // Who has just begun, and never has made one, has had no time for it.
+        let age = now - known.last_success.unwrap_or(known.began_at);
+        let age_of_last = known.last_success.map(|last| (now - last).as_seconds_f64().max(0.0));
+        if let Some(age) = age_of_last {
+            gauge!("backup_age_seconds").set(age);
+        }
+        let failing = age > self.timetable.age_max || !known.damaged.is_empty();
+        BackupReport {
+            status: if failing { BackupStatus::Failing } else { BackupStatus::Ok },
+            last_success_at: known.last_success,
+            age_seconds: age_of_last,
+            next_at: known.next,
+            problem: known.problem.as_ref().map(|failure| failure.detail.clone()),
+            damaged: known.damaged.clone(),
+        }
+    }
+
+    /// Runs until `stop` turns true. What is under way then is given up and cleared away.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        let mut backup_at = self.first_backup().await;
+        let mut verify_at = self.timetable.verify.next_after((self.clock)());
+        loop {
+            self.note(|known| known.next = backup_at);
+            gauge!("backup_next_timestamp_seconds").set(backup_at.map_or(0.0, seconds));
+            let Some(next) = [backup_at, verify_at].into_iter().flatten().min() else {
+                tracing::error!(
+                    "neither BACKUP_SCHEDULE nor BACKUP_VERIFY_SCHEDULE has a time that is still to come"
+                );
+                stop.clone().wait_for(|stop| *stop).await.ok();
+                return;
+            };
+            if self.wait_until(next, stop.clone()).await.is_break() {
+                return;
+            }
+            if backup_at.is_some_and(|at| at <= (self.clock)()) {
+                let made = self.back_up(&stop).await;
+                let now = (self.clock)();
+                let regular = self.timetable.backup.next_after(now);
+                backup_at = if made { regular } else { regular.into_iter().chain([now + RETRY_AFTER]).min() };
+            }
+            if verify_at.is_some_and(|at| at <= (self.clock)()) {
+                self.verify_all(&stop).await;
+                verify_at = self.timetable.verify.next_after((self.clock)());
+            }
+            if *stop.borrow() {
+                return;
+            }
+        }
+    }
+
+    /// At once when a turn was missed while nobody was there, or there was never a backup.
+    async fn first_backup(&self) -> Option<OffsetDateTime> {
+        let now = (self.clock)();
+        match self.backups.list().await {
+            Ok(listed) => {
+                let last = self.note_stored(&listed);
+                let missed = last
+                    .is_none_or(|last| self.timetable.backup.next_after(last).is_some_and(|at| at <= now));
+                if missed { Some(now) } else { self.timetable.backup.next_after(now) }
+            }
+            Err(failure) => {
+                self.fail(failure);
+                self.timetable.backup.next_after(now).into_iter().chain([now + RETRY_AFTER]).min()
+            }
+        }
+    }
+
+    /// What the storage has, whoever put it there. Answers which moment the newest good one shows.
+    fn note_stored(&self, listed: &[Listed]) -> Option<OffsetDateTime> {
+        // One whose check was cut off is none yet.
+        let unchecked_will_do = !self.backups.options.check;
+        let readable = listed.iter().filter_map(|listed| listed.manifest.as_ref().ok());
+        let good = readable.filter(|manifest| match manifest.state {
+            State::Checked => true,
+            State::NotChecked => unchecked_will_do,
+            State::Failed => false,
+        });
+        let newest = good.max_by_key(|manifest| manifest.taken_at);
+        let last = newest.map(|manifest| manifest.taken_at);
+        gauge!("backups_stored").set(listed.len() as f64);
+        if let Some(newest) = newest {
+            gauge!("backup_last_success_timestamp_seconds").set(seconds(newest.taken_at));
+            gauge!("backup_last_size_bytes").set(newest.bytes as f64);
+        }
+        self.note(|known| known.last_success = last);
+        last
+    }
+
+    async fn wait_until(
+        &self,
+        moment: OffsetDateTime,
+        mut stop: watch::Receiver<bool>,
+    ) -> std::ops::ControlFlow<()> {
+        loop {
+            if *stop.borrow() {
+                return std::ops::ControlFlow::Break(());
+            }
+            let Ok(left) = Duration::try_from(moment - (self.clock)()) else {
+                return std::ops::ControlFlow::Continue(());
+            };
+            if left.is_zero() {
+                return std::ops::ControlFlow::Continue(());
+            }
+            tokio::select! {
+                Ok(_) = stop.wait_for(|stop| *stop) => {}
+                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Whether one was made.
+    async fn back_up(&self, stop: &watch::Receiver<bool>) -> bool {
+        gauge!("backup_running").set(1.0);
+        let made = self.backups.make(stop).await;
+        gauge!("backup_running").set(0.0);
+        let made = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                let stopped = failure.stage == Stage::Stopped;
+                self.fail(failure);
+                // Else those that fail their checks pile up. That something is wrong is told already.
+                if !stopped && let Err(failure) = self.tidy().await {
+                    tracing::warn!(error = %failure, "old backups could not be removed");
+                }
+                return false;
+            }
+        };
+        let manifest = &made.manifest;
+        tracing::info!(
+            backup = %manifest.name,
+            bytes = manifest.bytes,
+            dump_seconds = made.dump_took.as_secs_f64(),
+            check_seconds = made.check_took.map(|took| took.as_secs_f64()),
+            "backed up"
+        );
+        gauge!("backup_last_duration_seconds", "step" => "dump").set(made.dump_took.as_secs_f64());
+        if let Some(took) = made.check_took {
+            gauge!("backup_last_duration_seconds", "step" => "check").set(took.as_secs_f64());
+        }
+        self.note(|known| known.problem = None);
+        // The backup is good, whatever becomes of the old ones.
+        if let Err(failure) = self.tidy().await {
+            self.fail(Failure { stage: Stage::Retention, ..failure });
+        }
+        true
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        let pruned = self.backups.prune().await;
+        self.note_stored(&self.backups.list().await?);
+        pruned.map(|_| ())
+    }
+
+    fn fail(&self, failure: Failure) {
+        if failure.stage == Stage::Stopped {
+            tracing::info!("a backup was given up, because the service is to stop");
+            return;
+        }
+        counter!("backup_failures_total", "stage" => failure.stage.as_str()).increment(1);
+        tracing::error!(stage = failure.stage.as_str(), error = %failure, "a backup failed");
+        self.note(|known| known.problem = Some(failure));
+    }
+
+    /// Reads everything that is stored.
+    async fn verify_all(&self, stop: &watch::Receiver<bool>) {
+        match self.damaged(stop).await {
+            Ok(damaged) => {
+                gauge!("backups_damaged").set(damaged.len() as f64);
+                gauge!("backup_last_verify_timestamp_seconds").set(seconds((self.clock)()));
+                for reason in &damaged {
+                    counter!("backup_failures_total", "stage" => Stage::Verify.as_str()).increment(1);
+                    tracing::error!(reason, "a stored backup is damaged");
+                }
+                self.note(|known| known.damaged = damaged);
+            }
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    /// Names and reasons.
+    async fn damaged(&self, stop: &watch::Receiver<bool>) -> Result<Vec<String>> {
+        let mut damaged = Vec::new();
+        let all = self.backups.list().await?;
+        self.note_stored(&all);
+        for listed in all {
+            let verdict = match &listed.manifest {
+                Ok(manifest) => self.backups.verify(manifest, stop).await?,
+                Err(reason) => Verdict::Damaged(reason.clone()),
+            };
+            // Unless somebody has removed it meanwhile.
+            if let Verdict::Damaged(reason) = verdict
+                && self.backups.is_there(&listed.name).await?
+            {
+                damaged.push(format!("{}: {reason}", listed.name));
+            }
+        }
+        Ok(damaged)
+    }
+}
+
+fn seconds(moment: OffsetDateTime) -> f64 {
+    moment.unix_timestamp() as f64
+}

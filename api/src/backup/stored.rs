@@ -1,0 +1,184 @@
+//! What is in the storage: which backups, whether they are what they were, and their removal.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    sync::watch,
+};
+
+use super::{
+    Backups, Failure, Listed, Manifest, Result, Stage, State,
+    failure::{In, step},
+    manifest::{MANIFEST_BYTES_MAX, file_of, is_name, name_of},
+};
+
+/// Manifests that are read at once.
+const MANIFESTS_AT_ONCE: usize = 8;
+/// Of a dump, between two looks whether to go on.
+pub(super) const READ_BYTES: usize = 256 * 1024;
+
+/// What a look at a stored dump showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is what was written.
+    Sound,
+    /// It is not; why.
+    Damaged(String),
+}
+
+/// Notes what passes by.
+pub(super) struct Noted<R> {
+    inner: R,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Noted<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        let new = &buffer.filled()[before..];
+        self.hash.update(new);
+        self.bytes += new.len() as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<R> Noted<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    /// The length and the checksum of what passed by.
+    pub(super) fn sum(self) -> (u64, String) {
+        (self.bytes, format!("{:x}", self.hash.finalize()))
+    }
+
+    /// Whether what passed by is what the manifest says.
+    pub(super) fn verdict(self, manifest: &Manifest) -> Verdict {
+        let (bytes, sha256) = self.sum();
+        if bytes != manifest.bytes {
+            Verdict::Damaged(format!("{} has {bytes} bytes instead of {}", manifest.file, manifest.bytes))
+        } else if sha256 != manifest.sha256 {
+            Verdict::Damaged(format!(
+                "the checksum of {} is another one than when it was written",
+                manifest.file
+            ))
+        } else {
+            Verdict::Sound
+        }
+    }
+}
+
+impl Backups {
+    /// What there is, oldest first.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let files = self.target.list().await?;
+        let names = files.iter().filter_map(|file| name_of(file)).map(str::to_owned);
+        stream::iter(names)
+            .map(async |name| {
+                let bytes = self.target.read_small(&file_of(&name), MANIFEST_BYTES_MAX).await?;
+                let manifest = Manifest::parse(&name, &bytes);
+                Ok(Listed { name, manifest })
+            })
+            .buffered(MANIFESTS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// The backup of that name; `latest` is the newest one that is not known to be bad.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn find(&self, name: &str) -> Result<Manifest> {
+        if name != "latest" {
+            if !is_name(name) {
+                return Err(Failure::new(
+                    Stage::Storage,
+                    format!("`{name}` is no name of a backup. `context-api backup list` shows them."),
+                ));
+            }
+            let bytes = self.target.read_small(&file_of(name), MANIFEST_BYTES_MAX).await?;
+            return Manifest::parse(name, &bytes)
+                .map_err(|reason| Failure::new(Stage::Storage, format!("{name} cannot be used: {reason}.")));
+        }
+        let readable = self.list().await?.into_iter().filter_map(|listed| listed.manifest.ok());
+        readable
+            .filter(|manifest| manifest.state != State::Failed)
+            .max_by_key(|manifest| manifest.taken_at)
+            .ok_or_else(|| {
+                Failure::new(Stage::Storage, "There is no backup that is known to be good, or may be.")
+            })
+    }
+
+    /// Reads a stored dump and compares it with its checksum.
+    ///
+    /// # Errors
+    /// When the storage cannot be read; a dump that is not there is damaged.
+    pub async fn verify(&self, manifest: &Manifest, stop: &watch::Receiver<bool>) -> Result<Verdict> {
+        step(Stage::Verify, self.options.step_max, stop, async {
+            if !self.target.list().await?.contains(&manifest.file) {
+                return Ok(Verdict::Damaged(format!("{} is not there", manifest.file)));
+            }
+            let mut noted = Noted::new(self.target.read(&manifest.file).await?);
+            let mut buffer = vec![0; READ_BYTES];
+            while noted.read(&mut buffer).await.in_stage(Stage::Storage)? > 0 {}
+            Ok(noted.verdict(manifest))
+        })
+        .await
+    }
+
+    /// Whether there is a backup of that name.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub(super) async fn is_there(&self, name: &str) -> Result<bool> {
+        Ok(self.target.list().await?.contains(&file_of(name)))
+    }
+
+    /// Names of those that are not to be kept.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub async fn outdated(&self) -> Result<Vec<String>> {
+        let readable: Vec<Manifest> =
+            self.list().await?.into_iter().filter_map(|listed| listed.manifest.ok()).collect();
+        Ok(self.options.keep.outdated(&readable))
+    }
+
+    /// Removes a backup. Its manifest goes first: what has none is not taken for a backup.
+    ///
+    /// # Errors
+    /// When the storage refuses.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let manifest = self.find(name).await?;
+        self.target.remove(&file_of(name)).await?;
+        self.target.remove(&manifest.file).await
+    }
+
+    /// Removes what is not to be kept; answers the names.
+    ///
+    /// # Errors
+    /// When the storage refuses.
+    pub async fn prune(&self) -> Result<Vec<String>> {
+        let outdated = self.outdated().await?;
+        for name in &outdated {
+            self.remove(name).await?;
+            tracing::info!(backup = name, "removed a backup that is not to be kept");
+        }
+        Ok(outdated)
+    }
+}

@@ -1,0 +1,171 @@
+//! Into an empty database, and over one that is in use.
+
+use std::time::Duration;
+
+use context_api::{
+    backup::{Manifest, Stage, State},
+    domain::Scope,
+    store::{Applied, SchemaState, Store},
+};
+use futures_util::future::join;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tempfile::TempDir;
+use time::macros::datetime;
+use tokio::sync::watch;
+
+use super::{answers, app_with_notes, backups, dump_in, files, go_on, scratch_databases, stub};
+use crate::support::{App, Database, command, eventually, options, program};
+
+const TEXTS: [&str; 5] =
+    ["a heron by the water", "an otter in the water", "a badger in the wood", "two herons", "nothing"];
+
+/// While somebody writes: rows are counted and searched for at the moment that the dump shows.
+#[tokio::test]
+async fn what_is_restored_is_what_was_there_and_works() {
+    let (stub, place) = (stub(), TempDir::new().unwrap());
+    let app = app_with_notes(&stub, &TEXTS).await;
+    let other = app.new_tenant().await;
+    let other_key = app.new_key(other, Scope::all()).await;
+    let secret =
+        json!({"user_id": crate::support::USER, "context_type": "note", "content": {"t": "another's heron"}});
+    let secret = app.send_as(&other_key, Method::POST, "/v1/contexts", Some(secret.to_string().into())).await;
+    assert_eq!(secret.status, StatusCode::CREATED);
+    app.embedded_as(&other_key, &secret.id()).await;
+    let before = answers(&app, &app.key).await;
+    assert!(before.iter().all(|found| found.as_array().unwrap().len() > 1), "{before:?}");
+
+    let (done, mut is_done) = watch::channel(false);
+    let writing = async {
+        // The moment has been chosen: what is written from now on belongs to none of it.
+        eventually("a dump under way", Duration::from_secs(60), async || {
+            files(place.path()).iter().any(|file| file.ends_with(".partial")).then_some(())
+        })
+        .await;
+        let mut written = 0;
+        while !*is_done.borrow_and_update() {
+            app.note("written meanwhile").await;
+            written += 1;
+        }
+        written
+    };
+    let making = async {
+        let made = backups(&app.database.url, place.path()).make(&go_on()).await;
+        done.send_replace(true);
+        made
+    };
+    let (made, written) = join(making, writing).await;
+    let manifest = made.unwrap().manifest;
+    assert!(written > 0);
+    assert_eq!(manifest.state, State::Checked);
+    assert!(
+        manifest.tables["public.contexts"] == 6 && manifest.tables.contains_key("public.chunk_embeddings_1")
+    );
+    assert!(
+        manifest.probes.len() >= 3
+            && manifest.probes.iter().all(|probe| probe.by_words.contains(&probe.context))
+    );
+    assert!(manifest.probes.iter().any(|probe| probe.by_meaning.is_some()));
+    assert_eq!(scratch_databases(&app.database).await, 0);
+    let key = app.key.clone();
+    app.stop().await.remove().await;
+
+    let empty = Database::create_bare().await;
+    let restoring = backups(&empty.url, place.path());
+    let plan = restoring.plan_restore("latest").await.unwrap();
+    let restored = restoring.restore(&plan, false, &go_on()).await.unwrap();
+    assert_eq!((restored.schema, restored.compared), (SchemaState::Current, true));
+    assert_eq!(
+        Store::migrate(&options(&empty.url)).await.unwrap(),
+        Applied { count: 0, version: manifest.migrations.iter().copied().max().unwrap() }
+    );
+    let app = App::start_on(empty, stub.provider()).await;
+    assert_eq!(answers(&app, &key).await, before);
+    assert_eq!(app.get_as(&key, &format!("/v1/contexts/{}", secret.id())).await.code(), "context_not_found");
+    assert_eq!(app.get_as(&other_key, &format!("/v1/contexts/{}", secret.id())).await.status, StatusCode::OK);
+    let note = app.note("written afterwards, about a kingfisher").await;
+    app.embedded(&note.id()).await;
+    let found = app.search(json!({"query": "kingfisher", "mode": "keyword"})).await;
+    assert_eq!(found.body["data"][0]["context"]["id"], note.id().as_str());
+}
+
+#[tokio::test]
+async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
+    let (stub, place) = (stub(), TempDir::new().unwrap());
+    let app = app_with_notes(&stub, &TEXTS[..2]).await;
+    let backups = backups(&app.database.url, place.path());
+    let made = backups.make(&go_on()).await.unwrap().manifest;
+    let before = answers(&app, &app.key).await;
+    app.note("written since, a heron").await;
+
+    let busy = backups.plan_restore("latest").await.unwrap_err();
+    assert!(busy.detail.contains("session(s) of this service are connected"), "{busy}");
+    let key = app.key.clone();
+    let database = app.stop().await;
+    let plan = backups.plan_restore(&made.name).await.unwrap();
+    let refused = backups.restore(&plan, false, &go_on()).await.unwrap_err();
+    assert!(
+        refused.detail.contains("has 3 context(s) of 1 tenant(s)") && refused.detail.contains("--replace"),
+        "{refused}"
+    );
+
+    let folder = TempDir::new().unwrap();
+    let programs = program("pg_dump").parent().unwrap().display().to_string();
+    let target = place.path().display().to_string();
+    let variables =
+        [("DATABASE_URL", database.url.as_str()), ("BACKUP_TARGET", &target), ("BACKUP_PG_BIN", &programs)];
+    let restore = |arguments: &[&str]| {
+        let output = command(folder.path(), &variables).arg("restore").args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (done, said) = restore(&[]);
+    assert!(!done && said.contains("--replace"), "{said}");
+    let (done, said) = restore(&["--replace"]);
+    assert!(
+        done && said.contains(
+            "has 3 context(s) of 1 tenant(s). All of it is removed, and with it whatever was written after"
+        ),
+        "{said}"
+    );
+    let app = App::start_on(database, stub.provider()).await;
+    assert_eq!(answers(&app, &key).await, before);
+}
+
+#[tokio::test]
+async fn a_backup_of_a_newer_schema_is_refused_before_anything_is_touched() {
+    let (stub, place) = (stub(), TempDir::new().unwrap());
+    let app = app_with_notes(&stub, &TEXTS[..1]).await;
+    let backups = backups(&app.database.url, place.path());
+    let made = backups.make(&go_on()).await.unwrap().manifest;
+    let file = place.path().join(format!("{}.json", made.name));
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    manifest["migrations"].as_array_mut().unwrap().push(json!(9_999));
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let _database = app.stop().await;
+    let refused = backups.plan_restore("latest").await.unwrap_err();
+    assert!(refused.stage == Stage::Restore && refused.detail.contains("migration 9999"), "{refused}");
+}
+
+#[tokio::test]
+async fn old_ones_go_and_the_newest_stays() {
+    let (stub, place) = (stub(), TempDir::new().unwrap());
+    let app = app_with_notes(&stub, &TEXTS[..1]).await;
+    let backups = backups(&app.database.url, place.path());
+    let made = backups.make(&go_on()).await.unwrap().manifest;
+    // Two of one day, long ago.
+    let bytes = std::fs::read(dump_in(place.path())).unwrap();
+    let [earlier, later] =
+        [("context-20200101T010000Z", 1), ("context-20200101T020000Z", 2)].map(|(name, hour)| {
+            let taken_at = datetime!(2020-01-01 00:00 UTC) + time::Duration::hours(hour);
+            let older =
+                Manifest { name: name.to_owned(), file: format!("{name}.dump"), taken_at, ..made.clone() };
+            std::fs::write(place.path().join(&older.file), &bytes).unwrap();
+            let manifest = serde_json::to_vec(&older).unwrap();
+            std::fs::write(place.path().join(format!("{name}.json")), manifest).unwrap();
+            name
+        });
+    assert_eq!(backups.prune().await.unwrap(), [earlier]);
+    let left = [later, &made.name].map(|name| [format!("{name}.dump"), format!("{name}.json")]);
+    assert_eq!(files(place.path()), left.concat());
+    assert_eq!(backups.find("latest").await.unwrap().name, made.name);
+}
