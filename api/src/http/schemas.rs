@@ -3,6 +3,7 @@
 
 mod examples;
 mod filter;
+mod links;
 
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
@@ -54,6 +55,7 @@ pub(super) fn complete(document: &mut Value) {
         content["schema"] = reference("ContextPatch");
     }
     examples::add_to(&mut document["paths"]);
+    links::add_to(&mut document["paths"]);
 }
 
 fn optional_filter() -> Value {
