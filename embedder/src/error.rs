@@ -14,6 +14,10 @@ pub enum Error {
     /// [`Embedder::close`](crate::Embedder::close) was called; it will not get better.
     #[error("the embedder is closed")]
     Closed,
+    /// A text has more than [`TOKENS_MAX`](crate::TOKENS_MAX) tokens, and nothing of it is to be left out. None of the texts is
+    /// computed further.
+    #[error("a text has more than the {} tokens that the model reads", crate::TOKENS_MAX)]
+    TooLong,
     /// The tokenizer data that is compiled in could not be read, or refused a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

@@ -101,7 +101,7 @@ impl Embedder {
     /// # Errors
     /// [`Error::Overloaded`] if the lane is full, [`Error::Closed`] after [`close`](Self::close).
     pub async fn embed(&self, texts: Vec<String>, lane: Lane) -> Result<Vec<Vec<f32>>, Error> {
-        let embeddings = self.compute(texts, Keep::Beginning, lane).await?;
+        let embeddings = self.compute(texts, Some(Keep::Beginning), lane).await?;
         Ok(embeddings
             .into_iter()
             .map(|Embedding { mut mean, .. }| {
@@ -112,11 +112,16 @@ impl Embedder {
     }
 
     /// As [`embed`](Self::embed), for those who want to know more: the vectors before they are scaled, how many tokens
-    /// were read, how long it took. Of a text that is too long, `keep` says which end is read.
+    /// were read, how long it took. Of a text that is too long, `keep` says which end is read; without it such a text is refused before the model runs.
     ///
     /// # Errors
-    /// As [`embed`](Self::embed).
-    pub async fn compute(&self, texts: Vec<String>, keep: Keep, lane: Lane) -> Result<Vec<Embedding>, Error> {
+    /// As [`embed`](Self::embed), and [`Error::TooLong`].
+    pub async fn compute(
+        &self,
+        texts: Vec<String>,
+        keep: Option<Keep>,
+        lane: Lane,
+    ) -> Result<Vec<Embedding>, Error> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }

@@ -29,7 +29,7 @@ const UNIT_TOKENS_MAX: usize = crate::BATCH_TOKENS_MAX;
 /// The texts of one call and what has become of them.
 pub(crate) struct Job {
     pub(crate) texts: Vec<String>,
-    pub(crate) keep: Keep,
+    pub(crate) keep: Option<Keep>,
     pub(crate) queued_at: Instant,
     progress: Mutex<Progress>,
 }
@@ -110,7 +110,7 @@ impl Queue {
     pub(crate) fn push(
         &self,
         texts: Vec<String>,
-        keep: Keep,
+        keep: Option<Keep>,
         lane: Lane,
     ) -> Result<oneshot::Receiver<Reply>, Error> {
         let (sender, receiver) = oneshot::channel();

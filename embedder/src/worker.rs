@@ -58,7 +58,11 @@ impl Engine {
         let waiting = unit.job.queued_at.elapsed();
         let read = |(place, &text): (usize, &usize)| {
             let begin = Instant::now();
-            let (ids, is_whole) = self.tokenizer.encode(&unit.job.texts[text], unit.job.keep)?;
+            let (ids, is_whole) =
+                self.tokenizer.encode(&unit.job.texts[text], unit.job.keep.unwrap_or_default())?;
+            if !is_whole && unit.job.keep.is_none() {
+                return Err(Error::TooLong);
+            }
             Ok(Read { place, ids, is_whole, tokenizing: begin.elapsed() })
         };
         let mut texts: Vec<Read> = unit.texts.iter().enumerate().map(read).collect::<Result<_, Error>>()?;

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use async_trait::async_trait;
-use embedder::{Embedder as Engine, Error as EngineError, Keep, Lane, Options};
+use embedder::{Embedder as Engine, Error as EngineError, Lane, Options};
 
 use super::{EmbedError, Embedder, Model, Purpose, check_vectors};
 use crate::{
@@ -30,15 +30,11 @@ impl Embedder for Builtin {
             Purpose::Query => Lane::Query,
             Purpose::Document => Lane::Backfill,
         };
-        let embeddings = self.0.compute(texts, Keep::Beginning, lane).await.map_err(|error| match error {
+        let embeddings = self.0.compute(texts, None, lane).await.map_err(|error| match error {
+            EngineError::TooLong => EmbedError::TooLong { detail: error.to_string() },
             EngineError::Tokenizer(_) => EmbedError::Permanent { detail: error.to_string() },
             _ => EmbedError::transient(error.to_string()),
         })?;
-        if embeddings.iter().any(|embedding| !embedding.is_whole) {
-            let detail =
-                format!("a text has more than the {} tokens that the model reads", embedder::TOKENS_MAX);
-            return Err(EmbedError::TooLong { detail });
-        }
         check_vectors(embeddings.into_iter().map(|embedding| embedding.mean).collect(), count)
     }
 

@@ -123,7 +123,7 @@ async fn embed_texts(state: &State, job: Job) -> Result<Embedded, Problem> {
         let what = "`dimensions` should be smaller than the maximum embedding dimension.";
         return Err(Problem::invalid(what));
     }
-    let embeddings = state.embedder.compute(texts, job.keep, lane).await?;
+    let embeddings = state.embedder.compute(texts, Some(job.keep), lane).await?;
     meter::count_texts(&embeddings);
     let mut cost = Cost::of(&embeddings, characters);
     cost.tokenizing += counted;

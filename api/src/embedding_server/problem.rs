@@ -121,6 +121,7 @@ impl From<ModelError> for Problem {
         match error {
             ModelError::Overloaded { .. } => Self::new(Kind::Overloaded, "Model is overloaded"),
             ModelError::Closed => Self::stopping(),
+            ModelError::TooLong => Self::new(Kind::Validation, format!("Input validation error: {error}")),
             ModelError::Tokenizer(_) => {
                 tracing::error!(%error, "tokenizing failed");
                 Self::new(Kind::Tokenizer, format!("Tokenizer error: {error}"))

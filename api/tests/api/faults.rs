@@ -193,6 +193,17 @@ async fn a_provider_that_hangs_costs_a_search_its_deadline_once_and_then_nothing
 }
 
 #[tokio::test]
+async fn a_long_query_that_is_late_costs_no_other_one_its_embedding() {
+    let stub = StubProvider::start_reading(Behaviour::Work, Some(128));
+    let app = App::start_with(stub.provider()).await;
+    app.embedded(&app.note("an otter").await.id()).await;
+    stub.hold("endless");
+    let late = app.search(json!({"query": "endless ".repeat(300)})).await;
+    assert_eq!(late.body["degraded"], json!(["embedder_unavailable"]));
+    assert_eq!(degraded_by(&app).await, json!([]));
+}
+
+#[tokio::test]
 async fn another_model_never_mixes_with_the_space_that_is_there() {
     let first = StubProvider::start(Behaviour::Work);
     let app = App::start_with(first.provider()).await;

@@ -20,8 +20,11 @@ fn start(threads: usize, waiting_texts_max: usize) -> Embedder {
 }
 
 fn compute(text: &str, keep: Keep) -> Embedding {
-    let future = pin!(EMBEDDER.compute(vec![text.to_owned()], keep, Lane::Query));
-    calls::wait(future).expect("an embedding").remove(0)
+    compute_all(vec![text.to_owned()], Some(keep)).remove(0)
+}
+
+fn compute_all(texts: Vec<String>, keep: Option<Keep>) -> Vec<Embedding> {
+    calls::wait(pin!(EMBEDDER.compute(texts, keep, Lane::Query))).expect("embeddings")
 }
 
 /// The 200 texts of the reference, one in each line.

@@ -1,10 +1,11 @@
 //! The tokenizer: offsets, counts, and texts of any size and kind.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use embedder::{DIMENSIONS, Keep, TOKENS_MAX, Token};
+use embedder::{DIMENSIONS, Error, Keep, Lane, TOKENS_MAX, Token};
 
-use crate::{EMBEDDER, compute, cosine};
+use crate::{EMBEDDER, calls::wait, compute, compute_all, cosine};
 
 fn special(id: u32, name: &str) -> Token {
     Token { id, text: name.to_owned(), special: true, start: None, stop: None }
@@ -44,6 +45,16 @@ fn counting_does_not_truncate() {
     assert_eq!(EMBEDDER.count_tokens("hello world").unwrap(), 4);
     assert_eq!(EMBEDDER.count_tokens(&"word ".repeat(300)).unwrap(), 302);
     assert_eq!(EMBEDDER.tokenize(&"word ".repeat(300)).unwrap().len(), 302);
+}
+
+#[test]
+fn a_text_that_is_too_long_is_refused_before_it_is_computed() {
+    let texts = vec!["word ".repeat(TOKENS_MAX - 2), "word ".repeat(TOKENS_MAX - 1)];
+    let refused = wait(pin!(EMBEDDER.compute(texts.clone(), None, Lane::Query)));
+    assert!(matches!(refused, Err(Error::TooLong)), "{refused:?}");
+    let [whole, cut] = compute_all(texts.clone(), Some(Keep::Beginning)).try_into().unwrap();
+    assert!(whole.is_whole && !cut.is_whole);
+    assert_eq!(compute_all(texts[..1].to_vec(), None)[0].mean.len(), DIMENSIONS);
 }
 
 #[test]

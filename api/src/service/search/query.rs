@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{Degraded, SearchQuery, SpaceInfo, Vector, limits::QUERY_EMBEDDING_DEADLINE},
-    embedding::{EmbedError, Purpose},
+    embedding::{EmbedError, Estimate, Purpose},
     error::{Code, Error, Result},
     service::{
         Service,
@@ -57,6 +57,11 @@ impl Service {
                     Err(EmbedError::transient("the provider has another model now"))
                 }
                 Ok((result, _)) => result,
+                // It takes as many times as long as it has parts. That it was late says nothing about the provider, and must
+                // not cost the others theirs.
+                Err(_) if !fits(text, space) => {
+                    return Err(EmbedError::transient("the query is long and was late"));
+                }
                 Err(_) => Err(EmbedError::transient("the query was not embedded in time")),
             };
             match &vectors {
@@ -77,4 +82,9 @@ impl Service {
             Degraded::EmbedderUnavailable
         })
     }
+}
+
+/// Whether the model of the space reads the text in one piece, as far as can be told without its vocabulary.
+fn fits(text: &str, space: &SpaceInfo) -> bool {
+    space.tokens_max.is_none_or(|tokens_max| Estimate::of(text).tokens(text) <= tokens_max as usize)
 }
