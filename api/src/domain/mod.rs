@@ -58,7 +58,7 @@ pub use pack::{
     PackResponse, PackUnit, Quota, Tokenizer,
 };
 pub use page::{Cursor, Limit, Page};
-pub use parse::{Members, from_json};
+pub use parse::{Members, ObjectOf, from_json};
 pub use patch::ContextPatch;
 pub use precondition::Precondition;
 pub use rate::{Allowance, Limits, Rate, RateLimits, SearchLimits};

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _, MapAccess, Visitor},
+    de::{DeserializeOwned, Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::{error::Category, value::RawValue};
 use serde_path_to_error::Segment;
@@ -46,6 +46,30 @@ fn from_json_tracked<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     Ok(value)
 }
 
+/// Something within a body that has to be an object, too.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectOf<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOf<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
 /// The members of an object, in order, each name once.
 #[derive(Debug)]
 pub struct Members<T>(pub Vec<(String, T)>);
@@ -66,9 +90,9 @@ impl Members<Box<RawValue>> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object<T>(PhantomData<T>);
+        struct Entries<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
             type Value = Members<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,7 +111,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
             }
         }
 
-        deserializer.deserialize_map(Object(PhantomData))
+        deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 
@@ -129,6 +153,14 @@ mod tests {
         numbers: Vec<u8>,
         #[serde(default)]
         word: Word,
+        inner: Option<ObjectOf<Inner>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only whether it parses matters")]
+    struct Inner {
+        number: Option<u8>,
     }
 
     #[derive(Debug, Default, Deserialize)]
@@ -154,12 +186,26 @@ mod tests {
             (r#"{"name":"a","numbers":[],"word":null"#, Code::InvalidJson, None),
             (r#"{"name":"a"}"#, Code::InvalidRequest, Some("")),
             (r#"{"name":"a","numbers":[],"other":1}"#, Code::InvalidRequest, Some("/other")),
+            (r#"{"name":"a","numbers":[],"inner":[1]}"#, Code::InvalidRequest, Some("/inner")),
+            (r#"{"name":"a","numbers":[],"inner":[null]}"#, Code::InvalidRequest, Some("/inner")),
+            (
+                r#"{"name":"a","numbers":[],"inner":{"number":"1"}}"#,
+                Code::InvalidRequest,
+                Some("/inner/number"),
+            ),
+            (r#"{"name":"a","numbers":[],"inner":{"other":1}}"#, Code::InvalidRequest, Some("/inner/other")),
         ] {
             let error = from_json::<Sample>(body.as_bytes()).unwrap_err();
             assert_eq!(error.code, code, "{body}");
             assert_eq!(error.violations.first().map(|v| v.pointer.as_str()), pointer, "{body}: {error}");
         }
-        assert!(from_json::<Sample>(br#"{"name":"a","numbers":[1]}"#).is_ok());
+        for body in [
+            r#"{"name":"a","numbers":[1]}"#,
+            r#"{"name":"a","numbers":[],"inner":{"number":1}}"#,
+            r#"{"name":"a","numbers":[],"inner":null}"#,
+        ] {
+            assert!(from_json::<Sample>(body.as_bytes()).is_ok(), "{body}");
+        }
         assert_eq!(
             from_json::<Sample>(b"{\"name\":\"\xff\",\"numbers\":[]}").unwrap_err().code,
             Code::InvalidJson

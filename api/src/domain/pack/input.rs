@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{Budget, PackFormat, PackRequest, PackUnit, Quota, Tokenizer};
 use crate::{
     domain::{
-        ContextType, Members, from_json,
+        ContextType, Members, ObjectOf, from_json,
         limits::{PACK_CHARS_MAX, PACK_QUOTAS_MAX, PACK_TOKENS_MAX, SEARCH_LIMIT_MAX},
         optional_whole, whole,
     },
@@ -22,10 +22,11 @@ const OWN: [&str; 4] = ["budget", "quotas", "format", "unit"];
 #[serde(deny_unknown_fields)]
 #[schema(as = Pack)]
 pub struct PackInput {
-    budget: BudgetInput,
+    #[schema(value_type = BudgetInput)]
+    budget: ObjectOf<BudgetInput>,
     /// Bounds for the types that it names; the others share what the budget leaves.
     #[schema(value_type = Option<std::collections::BTreeMap<String, QuotaInput>>)]
-    quotas: Option<Members<QuotaInput>>,
+    quotas: Option<Members<ObjectOf<QuotaInput>>>,
     #[serde(default)]
     format: PackFormat,
     #[serde(default)]
@@ -87,9 +88,9 @@ impl PackInput {
     /// # Errors
     /// [`crate::error::Code::InvalidRequest`] with the pointer to the field.
     pub fn check(self) -> Result<PackRequest> {
-        let tokenizer = self.budget.tokenizer;
+        let tokenizer = self.budget.0.tokenizer;
         let most = if tokenizer == Tokenizer::Chars { PACK_CHARS_MAX } else { PACK_TOKENS_MAX };
-        let max_tokens = in_range("/budget/max_tokens", self.budget.max_tokens, most)?;
+        let max_tokens = in_range("/budget/max_tokens", self.budget.0.max_tokens, most)?;
         let quotas = self.quotas.map(|quotas| quotas.0).unwrap_or_default();
         if quotas.len() > PACK_QUOTAS_MAX {
             return Err(Error::invalid("/quotas", format!("{PACK_QUOTAS_MAX} types at most")));
@@ -98,7 +99,7 @@ impl PackInput {
             .into_iter()
             .map(|(name, quota)| {
                 let pointer = format!("/quotas/{}", name.replace('~', "~0").replace('/', "~1"));
-                let quota = quota.check(&pointer)?;
+                let quota = quota.0.check(&pointer)?;
                 ContextType::new(name.clone())
                     .map_err(|error| Error::invalid(pointer, error.violations[0].detail.clone()))?;
                 Ok((name, quota))

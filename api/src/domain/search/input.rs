@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Access, ContextType, Filter, UserId, Vector,
+        Access, ContextType, Filter, ObjectOf, UserId, Vector,
         limits::{
             CONTEXT_TYPES_MAX, HALF_LIFE_SECONDS_MAX, QUERY_BYTES_MAX, SEARCH_LIMIT_DEFAULT,
             SEARCH_LIMIT_MAX, WEIGHT_MAX,
@@ -57,9 +57,11 @@ pub struct SearchInput {
     #[serde(default)]
     fusion: Fusion,
     /// How much each leg of a hybrid search counts.
-    weights: Option<WeightsInput>,
+    #[schema(value_type = Option<WeightsInput>)]
+    weights: Option<ObjectOf<WeightsInput>>,
     /// Prefer what was written lately.
-    recency: Option<RecencyInput>,
+    #[schema(value_type = Option<RecencyInput>)]
+    recency: Option<ObjectOf<RecencyInput>>,
     /// Leave out hits with a lower `score`. What scores are depends on the mode; see there.
     min_score: Option<f64>,
     /// From 0 to 1: how much a hit loses by being like those before it (maximal marginal relevance).
@@ -133,8 +135,8 @@ impl SearchInput {
         };
         let ranking = Ranking {
             fusion: self.fusion,
-            weights: self.weights.map(WeightsInput::check).transpose()?.unwrap_or_default(),
-            recency: self.recency.map(RecencyInput::check).transpose()?,
+            weights: self.weights.map(|weights| weights.0.check()).transpose()?.unwrap_or_default(),
+            recency: self.recency.map(|recency| recency.0.check()).transpose()?,
             min_score: self.min_score,
             diversity: in_range("/diversity", self.diversity.unwrap_or(0.0), 1.0)?,
         };
