@@ -60,7 +60,8 @@ impl ConnectOptions {
                 "sslkey" => "PGSSLKEY",
                 _ => continue,
             };
-            variables.insert(variable, value.into_owned());
+            // It shows where a certificate is as `file: …`.
+            variables.insert(variable, value.strip_prefix("file: ").unwrap_or(&value).to_owned());
         }
         Ok(variables)
     }
