@@ -122,14 +122,20 @@ build_own() {
   build_program api test-1 context-api
   build_program embedder test-1 context-api-embedder
   build_program api test-2 context-api
+  build_program backup test-1 context-api-backup
+  build_program backup test-2 context-api-backup
+  build_program db pg17 context-api-db
   build_quietly --tag context-api:test-missing - <<<$'FROM context-api:test-1\nENTRYPOINT ["/nothing"]'
   build_quietly --tag context-api:test-broken - <<<$'FROM context-api:test-1\nENV HTTP_WORKERS=none'
+  # They never get as far as their backups.
+  docker tag context-api-backup:test-1 context-api-backup:test-missing
+  docker tag context-api-backup:test-1 context-api-backup:test-broken
 }
 
 build_program() {
   local target=$1 version=$2 name=$3
   build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" \
-    --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "VERSION=$version" --build-arg "REVISION=$(revision)" . ||
+    --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" --build-arg "REVISION=$(revision)" . ||
     die "the image $name could not be built" "The reason is above."
 }
 

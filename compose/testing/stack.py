@@ -13,7 +13,6 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 COMPOSE = Path(__file__).resolve().parent.parent
-PROJECT = "context-api-test"
 COMMAND_SECONDS_MAX = 600
 REQUEST_SECONDS_MAX = 40
 
@@ -79,14 +78,16 @@ class Client:
 
 
 class Stack:
-    def __init__(self):
+    def __init__(self, environment: str = "prod", project: str = "context-api-test", overlays: str = ""):
+        self.name, self.project = environment, project
         self.folder = Path(tempfile.mkdtemp(prefix="context-api-stack."))
         self.settings = self.folder / "settings"
         self.http_port, self.https_port, self.prometheus_port = free_port(), free_port(), free_port()
         self.key, self.tls = "", None
         # Of the machine, because whoever tries it may have settings of their own in their environment.
         self.environment = os.environ | {
-            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_PROJECT_NAME": project,
+            "OVERLAYS": overlays,
             "STACK_SETTINGS": str(self.settings),
             "SECRETS_FOLDER": str(self.folder / "secrets"),
             "UP_SECONDS_MAX": "300",
@@ -96,13 +97,15 @@ class Stack:
             f"PUBLISH_ADDRESS=127.0.0.1\nHTTP_PORT={self.http_port}\nHTTPS_PORT={self.https_port}\nVERSION=test-1\n"
             # So that it fits beside what else the machine does.
             f"API_REPLICAS=2\nDB_MEMORY=1G\nDB_SHARED_BUFFERS=256MB\nDB_CACHE_SIZE=512MB\nPROMETHEUS_PORT={self.prometheus_port}\n"
+            # A look at what is stored each minute, so that a trial need not wait for the night.
+            "BACKUP_VERIFY_SCHEDULE=* * * * *\n"
         )
 
     # --- the wrapper and docker ------------------------------------------------------------------------------------
 
     def command(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS_MAX) -> subprocess.CompletedProcess:
         """compose/stack, as an operator uses it."""
-        return self.run([str(COMPOSE / "stack"), "prod", *arguments], check, seconds)
+        return self.run([str(COMPOSE / "stack"), self.name, *arguments], check, seconds)
 
     def docker(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS_MAX) -> str:
         return self.run(["docker", *arguments], check, seconds).stdout.strip()
@@ -120,7 +123,7 @@ class Stack:
         """Their ids."""
         more = [] if running else ["--all"]
         return self.docker(
-            "ps", *more, "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}",
+            "ps", *more, "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}",
             "--filter", f"label=com.docker.compose.service={service}", "--filter", "label=com.docker.compose.oneoff=False",
         ).split()
 
