@@ -4,9 +4,9 @@
 use tokio::{io::AsyncReadExt, sync::watch};
 
 use super::{
-    Backups, Result, Stage,
+    Backups, Failure, Result, Stage,
     failure::{In, step},
-    program,
+    program::{self, Complaint},
     stored::{Noted, READ_BYTES},
     target::Upload,
 };
@@ -70,7 +70,11 @@ impl Backups {
         };
         let ((), sum) = tokio::try_join!(self.options.encryption.seal(output, sealed), store)?;
         // Only now it is known whether that was all.
-        running.end().await?;
-        Ok(sum)
+        match running.end().await? {
+            Ok(()) => Ok(sum),
+            Err(Complaint { status, words, .. }) => {
+                Err(Failure::new(Stage::Dump, format!("pg_dump failed ({status}): {words}")))
+            }
+        }
     }
 }

@@ -47,6 +47,10 @@ impl Failure {
     pub fn new(stage: Stage, detail: impl fmt::Display) -> Self {
         Self { stage, detail: detail.to_string() }
     }
+
+    pub(super) fn stopped() -> Self {
+        Self::new(Stage::Stopped, "It was stopped before it was done.")
+    }
 }
 
 impl fmt::Display for Failure {
@@ -86,7 +90,7 @@ pub(super) async fn step<T>(
             Err(Failure::new(stage, detail))
         }),
         // Whoever could ask is gone: then nobody does.
-        Ok(_) = stop.wait_for(|stop| *stop) => Err(Failure::new(Stage::Stopped, "It was stopped before it was done.")),
+        Ok(_) = stop.wait_for(|stop| *stop) => Err(Failure::stopped()),
     }
 }
 

@@ -18,11 +18,11 @@ const SUFFIX: &str = ".json";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nobody tried: the check is switched off, or was cut off.
+    /// Nobody knows: the check is switched off, was cut off, or could not be made, and then [`Manifest::problem`] says why.
     NotChecked,
     /// It was restored and is what it was made of.
     Checked,
-    /// It was not, see [`Manifest::problem`].
+    /// It was restored and is not, or cannot be restored at all; [`Manifest::problem`] says why.
     Failed,
 }
 
@@ -35,6 +35,14 @@ pub struct Probe {
     pub by_words: Vec<ContextId>,
     /// None where it has no embedding.
     pub by_meaning: Option<Vec<ContextId>>,
+}
+
+impl Probe {
+    /// Whether the context that it looks for is among those that it found, in every way that it was looked for.
+    pub(super) fn finds_itself(&self) -> bool {
+        let is_in = |found: &Vec<ContextId>| found.contains(&self.context);
+        is_in(&self.by_words) && self.by_meaning.as_ref().is_none_or(is_in)
+    }
 }
 
 /// What is known of a backup.

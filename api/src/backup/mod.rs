@@ -6,6 +6,7 @@ mod check;
 mod dump;
 mod encryption;
 mod failure;
+mod load;
 mod manifest;
 mod program;
 mod restore;
@@ -22,7 +23,7 @@ pub use self::{
     encryption::Encryption,
     failure::{Failure, Result, Stage},
     manifest::{Listed, Manifest, Probe, State},
-    restore::{Plan, Restored},
+    restore::{Asked, Plan, Restored},
     retention::Keep,
     run::Made,
     schedule::Schedule,

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::{Child, ChildStderr, Command},
     task::JoinHandle,
 };
@@ -11,12 +11,14 @@ use tokio::{
 use super::{Failure, Options, Result, Stage, failure::In};
 use crate::store::{ConnectOptions, FOREIGN_VARIABLES};
 
-/// Of what a program says, the end is kept.
-const LAST_WORDS_BYTES: usize = 2_000;
+/// Of what a program says, the last lines are kept, and of each the beginning.
+const LINES_MAX: usize = 8;
+const LINE_BYTES_MAX: usize = 400;
+/// Read of one line at once; what is longer is taken for several.
+const READ_MAX: u64 = 64 * 1024;
 
 /// A program that runs.
 pub(super) struct Running {
-    name: &'static str,
     stage: Stage,
     pub(super) child: Child,
     last_words: JoinHandle<String>,
@@ -54,20 +56,37 @@ pub(super) fn start(
             ),
         )
     })?;
-    let last_words = tokio::spawn(last_words(child.stderr.take()));
-    Ok(Running { name, stage, child, last_words })
+    let last_words = tokio::spawn(last_words(name, child.stderr.take()));
+    Ok(Running { stage, child, last_words })
 }
 
-async fn last_words(stderr: Option<ChildStderr>) -> String {
-    let Some(mut stderr) = stderr else { return String::new() };
-    let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
-    while let Ok(read) = stderr.read(&mut buffer).await
-        && read > 0
-    {
-        kept.extend_from_slice(&buffer[..read]);
-        kept.drain(..kept.len().saturating_sub(LAST_WORDS_BYTES));
+/// Only lines that the program itself begins, without details: what the server adds to an error may be somebody's row, and the log
+/// is no place for it.
+async fn last_words(name: &'static str, stderr: Option<ChildStderr>) -> String {
+    let Some(stderr) = stderr else { return String::new() };
+    let (mut stderr, mut kept, mut line) = (BufReader::new(stderr), Vec::new(), Vec::new());
+    let (own, detail) = (format!("{name}:"), format!("{name}: detail:"));
+    loop {
+        line.clear();
+        let read = (&mut stderr).take(READ_MAX).read_until(b'\n', &mut line).await;
+        if read.unwrap_or(0) == 0 {
+            return kept.join("; ");
+        }
+        line.truncate(LINE_BYTES_MAX);
+        let words = String::from_utf8_lossy(&line).trim().to_owned();
+        if words.contains(&own) && !words.contains(&detail) {
+            kept.push(words);
+            kept.drain(..kept.len().saturating_sub(LINES_MAX));
+        }
     }
-    String::from_utf8_lossy(&kept).trim().replace('\n', "; ")
+}
+
+/// How a program ended that did not end well.
+pub(super) struct Complaint {
+    pub status: String,
+    /// None when it was killed.
+    pub code: Option<i32>,
+    pub words: String,
 }
 
 impl Running {
@@ -76,14 +95,14 @@ impl Running {
         self.child.stdout.take().ok_or_else(|| Failure::new(self.stage, "its output is read already"))
     }
 
-    /// Waits for its end, which is a failure unless it is a success.
-    pub(super) async fn end(mut self) -> Result<()> {
+    /// Waits for its end.
+    pub(super) async fn end(mut self) -> Result<std::result::Result<(), Complaint>> {
         drop(self.child.stdin.take());
         let status = self.child.wait().await.in_stage(self.stage)?;
         let words = self.last_words.await.unwrap_or_default();
         if status.success() {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        Err(Failure::new(self.stage, format!("{} failed ({status}): {words}", self.name)))
+        Ok(Err(Complaint { status: status.to_string(), code: status.code(), words }))
     }
 }

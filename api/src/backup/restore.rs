@@ -1,21 +1,17 @@
-//! Restoring a backup for good. Nothing is touched before it is known that the backup is whole, that this version knows its schema,
-//! and that nobody is at work in the database.
+//! Restoring a backup for good: when this version knows its schema, nobody is at work in the database, and nothing is lost that was not
+//! to be; and then in one transaction, which is committed once the whole backup has been read and is what was written.
 
 use std::fmt;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use super::{
-    Backups, Failure, Manifest, Result, Stage, Verdict,
-    check::compare,
+    Backups, Failure, Manifest, Result, Stage, State, Verdict,
+    check::{compare, held},
     failure::{In, step},
-    program,
-    stored::{Noted, READ_BYTES},
+    load::Destination,
 };
-use crate::store::{self, ConnectOptions, Login, Occupied, SchemaState, Store};
+use crate::store::{self, BackupSession, Login, Occupied, SchemaState, Store};
 
 /// What would be restored, and over what.
 #[derive(Clone, Debug)]
@@ -24,12 +20,22 @@ pub struct Plan {
     pub occupied: Occupied,
 }
 
+/// What the operator is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Losing what is in the database.
+    pub replace: bool,
+    /// Having a backup that failed its check.
+    pub even_if_bad: bool,
+}
+
 /// What a restore came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Of the schema that was restored.
     pub schema: SchemaState,
-    /// Whether rows and searches were compared, for which the login has to see everybody's rows.
+    /// Whether rows and searches were compared, for which the login has to see everybody's rows, and the backup to be none that is known
+    /// to be bad.
     pub compared: bool,
 }
 
@@ -46,27 +52,33 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
-    /// Whether it may be done, with or without replacing what is there.
+    /// Whether it may be done.
     ///
     /// # Errors
-    /// When the database is not empty and is not to be replaced, or not by this login.
-    pub fn permits(&self, replace: bool) -> Result<()> {
-        let occupied = &self.occupied;
-        if occupied.tables > 0 && !replace {
-            return Err(Failure::new(
-                Stage::Restore,
-                format!(
-                    "The {self}. Restore into an empty database; or, with --replace, lose all that is in this one."
-                ),
-            ));
-        }
-        if occupied.tables > 0 && occupied.login != Login::Superuser {
-            return Err(Failure::new(
-                Stage::Restore,
-                "Only a superuser may replace what is in a database. Use a superuser's DATABASE_URL, or restore into an empty one.",
-            ));
-        }
-        Ok(())
+    /// When somebody is at work in the database, or the operator has to say that he knows what he will have, or lose.
+    pub fn permits(&self, asked: Asked) -> Result<()> {
+        let Self { manifest, occupied } = self;
+        let obstacle = if occupied.login == Login::Other {
+            "This login may not act as `context_owner`. Restore with the owner's or a superuser's DATABASE_URL.".to_owned()
+        } else if occupied.sessions > 0 {
+            format!(
+                "{} session(s) of this service are connected to database `{}`. Stop `serve`, `worker` and `backup schedule` first.",
+                occupied.sessions, occupied.database
+            )
+        } else if manifest.state == State::Failed && !asked.even_if_bad {
+            let problem = manifest.problem.as_deref().unwrap_or("it failed its check");
+            format!(
+                "{} is known to be bad: {problem} Restore another one; or, with --even-if-bad, what can be had of this one.",
+                manifest.name
+            )
+        } else if occupied.tables > 0 && !asked.replace {
+            format!(
+                "The {self}. Restore into an empty database; or, with --replace, lose all that is in this one."
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Stage::Restore, obstacle))
     }
 }
 
@@ -74,7 +86,7 @@ impl Backups {
     /// Finds the backup, and looks at the database that it would go to.
     ///
     /// # Errors
-    /// A sentence about what stands in the way of a restore, whatever is in the database.
+    /// When there is no such backup, it is of a newer schema, or the database cannot be looked at.
     pub async fn plan_restore(&self, name: &str) -> Result<Plan> {
         let manifest = self.find(name).await?;
         let state = SchemaState::of(&manifest.migrations);
@@ -88,63 +100,69 @@ impl Backups {
             ));
         }
         let occupied = store::inspect(&self.options.database).await.in_stage(Stage::Restore)?;
-        if occupied.login == Login::Other {
-            return Err(Failure::new(
-                Stage::Restore,
-                "This login may not act as `context_owner`. Restore with the owner's or a superuser's DATABASE_URL.",
-            ));
-        }
-        if occupied.sessions > 0 {
-            return Err(Failure::new(
-                Stage::Restore,
-                format!(
-                    "{} session(s) of this service are connected to database `{}`. Stop `serve`, `worker` and `backup schedule` first.",
-                    occupied.sessions, occupied.database
-                ),
-            ));
-        }
         Ok(Plan { manifest, occupied })
     }
 
-    /// Does it. With `replace`, all that belongs to the service in the database is removed first.
+    /// Does it, unless the database has changed since the plan was made so that it may not be done any more.
     ///
     /// # Errors
-    /// When the backup is damaged, the database is not empty and is not to be replaced, or something fails on the way: the
-    /// database is then empty, and the restore can be done again.
-    pub async fn restore(
+    /// When it may not be done, the backup is damaged, or something fails on the way. The database is then as it was, but where the
+    /// connection was lost at the very end, or what was restored is not what was backed up; the words tell.
+    pub async fn restore(&self, plan: &Plan, asked: Asked, stop: &watch::Receiver<bool>) -> Result<Restored> {
+        let mut session = BackupSession::open_blind(&self.options.database).await.in_stage(Stage::Restore)?;
+        let restored = match session.lock().await.in_stage(Stage::Restore) {
+            Ok(true) => held(&mut session, Box::pin(self.restore_alone(plan, asked, stop))).await,
+            Ok(false) => Err(Failure::new(
+                Stage::Restore,
+                "A backup of this database is being made, checked or restored. Try again when that is done.",
+            )),
+            Err(failure) => Err(failure),
+        };
+        session.close().await;
+        restored
+    }
+
+    async fn restore_alone(
         &self,
         plan: &Plan,
-        replace: bool,
+        asked: Asked,
         stop: &watch::Receiver<bool>,
     ) -> Result<Restored> {
-        let (manifest, occupied) = (&plan.manifest, &plan.occupied);
-        plan.permits(replace)?;
-        if let Verdict::Damaged(reason) = self.verify(manifest, stop).await? {
-            return Err(Failure::new(
-                Stage::Restore,
-                format!("{} is damaged: {reason}. Nothing was changed; restore another one.", manifest.name),
-            ));
-        }
-        let database = &self.options.database;
-        if replace {
-            store::clear(database).await.in_stage(Stage::Restore)?;
-        } else {
-            store::prepare(database).await.in_stage(Stage::Restore)?;
-        }
-        let longest = self.options.step_max;
-        let role = Some("context_owner");
-        let restoring = self.restore_into(Stage::Restore, database, &occupied.database, role, manifest);
-        if let Verdict::Damaged(reason) = step(Stage::Restore, longest, stop, restoring).await? {
-            return Err(Failure::new(
-                Stage::Restore,
-                format!("{} changed while it was read: {reason}.", manifest.name),
-            ));
+        let (database, longest) = (&self.options.database, self.options.step_max);
+        // Somebody may have come since.
+        let occupied = store::inspect(database).await.in_stage(Stage::Restore)?;
+        let plan = Plan { occupied, manifest: plan.manifest.clone() };
+        plan.permits(asked)?;
+        let (manifest, login) = (&plan.manifest, plan.occupied.login);
+        store::prepare(database).await.in_stage(Stage::Restore)?;
+        let to = Destination { database, login, replace: asked.replace };
+        match step(Stage::Restore, longest, stop, self.load(Stage::Restore, &to, manifest)).await {
+            Ok(Verdict::Sound) => {}
+            Ok(Verdict::Damaged(reason)) => {
+                return Err(Failure::new(
+                    Stage::Restore,
+                    format!(
+                        "{} is damaged: {reason}. Nothing was changed; restore another one.",
+                        manifest.name
+                    ),
+                ));
+            }
+            Err(failure) => {
+                let detail = format!(
+                    "{} The database is as it was, unless the connection was lost at the very end.",
+                    failure.detail
+                );
+                return Err(Failure { detail, ..failure });
+            }
         }
         let finish = async {
             store::analyze(database, longest).await.in_stage(Stage::Restore)?;
-            let compared = occupied.login == Login::Superuser;
-            if compared {
-                Box::pin(compare(database, manifest, longest)).await?;
+            let compared = login == Login::Superuser && manifest.state != State::Failed;
+            if compared
+                && let Verdict::Damaged(reason) = Box::pin(compare(database, manifest, longest)).await?
+            {
+                let detail = format!("{} was restored, but {reason}.", manifest.name);
+                return Err(Failure::new(Stage::Restore, detail));
             }
             let store = Store::new(database).in_stage(Stage::Restore)?;
             let schema = Box::pin(store.schema_state()).await.in_stage(Stage::Restore)?;
@@ -152,56 +170,5 @@ impl Backups {
             Ok(Restored { schema, compared })
         };
         step(Stage::Restore, longest, stop, finish).await
-    }
-
-    /// Restores into a database in one transaction, as `role` or as who logs in. Answers whether what was read was what had been
-    /// written.
-    pub(super) async fn restore_into(
-        &self,
-        stage: Stage,
-        database: &ConnectOptions,
-        name: &str,
-        role: Option<&str>,
-        manifest: &Manifest,
-    ) -> Result<Verdict> {
-        let mut arguments = vec![
-            "--format=custom".to_owned(),
-            "--no-password".to_owned(),
-            "--exit-on-error".to_owned(),
-            "--single-transaction".to_owned(),
-            "--no-owner".to_owned(),
-            // Of an extension, which belongs to a superuser.
-            "--no-comments".to_owned(),
-            format!("--dbname={name}"),
-        ];
-        arguments.extend(role.map(|role| format!("--role={role}")));
-        let mut running = program::start(&self.options, stage, "pg_restore", database, &arguments)?;
-        let mut pipe = running.child.stdin.take();
-        let mut noted = Noted::new(self.target.read(&manifest.file).await?);
-        let mut buffer = vec![0; READ_BYTES];
-        {
-            let mut plain = self.options.encryption.open(manifest.encrypted, &mut noted).await?;
-            loop {
-                let read = plain.read(&mut buffer).await.map_err(|error| {
-                    Failure::new(stage, format!("{} cannot be read to its end: {error}.", manifest.file))
-                })?;
-                if read == 0 {
-                    break;
-                }
-                // It has what it needs, or it failed; how it ends tells. What it does not read is read for the checksum.
-                if let Some(open) = &mut pipe
-                    && open.write_all(&buffer[..read]).await.is_err()
-                {
-                    pipe = None;
-                }
-            }
-        }
-        drop(pipe);
-        while noted.read(&mut buffer).await.in_stage(Stage::Storage)? > 0 {}
-        match noted.verdict(manifest) {
-            // That is why it failed, if it did.
-            Verdict::Damaged(reason) => Ok(Verdict::Damaged(reason)),
-            Verdict::Sound => running.end().await.map(|()| Verdict::Sound),
-        }
     }
 }

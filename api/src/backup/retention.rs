@@ -17,24 +17,29 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Names of those that are to be removed. The newest one that is not known to be bad always stays. Of those known to be bad the
-    /// newest stays, to be looked at, until there is a newer one that is not.
+    /// Names of those that are to be removed. The newest one that is not known to be bad always stays, and so does the newest one that was
+    /// checked. Of those known to be bad the newest stays, to be looked at, until there is a newer one that is not.
     pub(super) fn outdated(self, backups: &[Manifest]) -> Vec<String> {
         let good = backups.iter().filter(|backup| backup.state != State::Failed);
         let good: BTreeMap<(OffsetDateTime, &str), &Manifest> =
             good.map(|backup| ((backup.taken_at, backup.name.as_str()), backup)).collect();
-        let mut kept = BTreeSet::new();
-        let newest_first = || good.iter().rev().map(|((at, name), _)| (at.to_offset(UtcOffset::UTC), *name));
-        kept.extend(newest_first().next().map(|(_, name)| name));
-        kept.extend(first_of_each(newest_first(), self.days, |at| i64::from(at.to_julian_day())));
+        let newest_first: Vec<&Manifest> = good.values().rev().copied().collect();
+        let newest_checked = newest_first.iter().find(|backup| backup.state == State::Checked);
+        let mut kept: BTreeSet<&str> = newest_first
+            .first()
+            .into_iter()
+            .chain(newest_checked)
+            .map(|backup| backup.name.as_str())
+            .collect();
+        kept.extend(best_of_each(&newest_first, self.days, |at| i64::from(at.to_julian_day())));
         // Julian days begin with a Monday.
-        kept.extend(first_of_each(newest_first(), self.weeks, |at| {
+        kept.extend(best_of_each(&newest_first, self.weeks, |at| {
             i64::from(at.to_julian_day().div_euclid(7))
         }));
-        kept.extend(first_of_each(newest_first(), self.months, |at| {
+        kept.extend(best_of_each(&newest_first, self.months, |at| {
             i64::from(at.year()) * 12 + i64::from(u8::from(at.month()))
         }));
-        let newest = good.keys().next_back().map(|(at, _)| *at);
+        let newest = newest_first.first().map(|backup| backup.taken_at);
         let newest_bad =
             backups.iter().filter(|backup| backup.state == State::Failed).map(|backup| backup.taken_at).max();
         let to_go = |backup: &&Manifest| match backup.state {
@@ -45,20 +50,22 @@ impl Keep {
     }
 }
 
-/// The first one of each period, in as many periods as are wanted.
-fn first_of_each<'a>(
-    newest_first: impl Iterator<Item = (OffsetDateTime, &'a str)>,
+/// Of each period the newest one that was checked, or else the newest one, in as many periods as are wanted.
+fn best_of_each<'a>(
+    newest_first: &[&'a Manifest],
     periods: usize,
     period_of: impl Fn(time::Date) -> i64,
 ) -> Vec<&'a str> {
-    let mut last = None;
     newest_first
-        .filter(|(at, _)| {
-            let period = Some(period_of(at.date()));
-            std::mem::replace(&mut last, period) != period
+        .chunk_by(|a, b| {
+            let [a, b] = [a, b].map(|backup| period_of(backup.taken_at.to_offset(UtcOffset::UTC).date()));
+            a == b
         })
         .take(periods)
-        .map(|(_, name)| name)
+        .filter_map(|of_period| {
+            let checked = of_period.iter().find(|backup| backup.state == State::Checked);
+            checked.or_else(|| of_period.first()).map(|backup| backup.name.as_str())
+        })
         .collect()
 }
 
@@ -152,6 +159,28 @@ mod tests {
         );
         let only_bad = [backup(bad, State::Failed)];
         assert_eq!(kept(Keep { days: 1, weeks: 1, months: 1 }, &only_bad), [name_at(bad)]);
+    }
+
+    /// Whose checks could not be made for a while: the last good one is still there in the end.
+    #[test]
+    fn one_that_nobody_checked_takes_no_place_of_one_that_was() {
+        let [checked, same_day, next_day, last] = [
+            datetime!(2026-03-02 02:00 UTC),
+            datetime!(2026-03-02 14:00 UTC),
+            datetime!(2026-03-03 02:00 UTC),
+            datetime!(2026-03-04 02:00 UTC),
+        ];
+        let backups = [
+            backup(checked, State::Checked),
+            backup(same_day, State::NotChecked),
+            backup(next_day, State::NotChecked),
+            backup(last, State::NotChecked),
+        ];
+        assert_eq!(
+            kept(Keep { days: 3, weeks: 0, months: 0 }, &backups),
+            [name_at(checked), name_at(next_day), name_at(last)]
+        );
+        assert_eq!(kept(Keep { days: 1, weeks: 0, months: 0 }, &backups), [name_at(checked), name_at(last)]);
     }
 
     proptest! {

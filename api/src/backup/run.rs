@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Backups, Failure, Manifest, Probe, Result, Stage, State,
-    check::probes_at,
+    Backups, Failure, Manifest, Probe, Result, Stage, State, Verdict,
+    check::{held, probes_at},
+    dump::Dumped,
     failure::{In, step},
     manifest::{file_of, name_at, name_of},
 };
@@ -60,17 +61,7 @@ impl Backups {
                 format!("There is a backup of this second already: {name}."),
             ));
         }
-        // Both, whatever becomes of the other: a dump that is given up has to be cleared away.
-        let (dumped, known) =
-            tokio::join!(self.dump(&name, &moment, stop), self.look(session, &moment, stop));
-        let (dumped, (tables, probes)) = match (dumped, known) {
-            (Ok(dumped), Ok(known)) => (dumped, known),
-            (Ok(dumped), Err(failure)) => {
-                self.target.remove(&dumped.file).await?;
-                return Err(failure);
-            }
-            (Err(failure), _) => return Err(failure),
-        };
+        let (dumped, (tables, probes)) = self.dump_and_look(session, &name, &moment, stop).await?;
         session.leave_moment().await.in_stage(Stage::Database)?;
         let mut manifest = Manifest {
             format: Manifest::FORMAT,
@@ -97,22 +88,74 @@ impl Backups {
             return Ok(Made { manifest, dump_took, check_took: None });
         }
         let began = Instant::now();
-        let checked = self.check_alone(&manifest, stop).await;
-        match &checked {
-            Ok(()) => {
+        let checked = held(session, Box::pin(self.check_alone(&manifest, stop))).await;
+        let failed = match checked {
+            Ok(Verdict::Sound) => {
                 manifest.state = State::Checked;
                 manifest.checked_at = Some(session.now().await.in_stage(Stage::Database)?);
+                None
+            }
+            Ok(Verdict::Damaged(reason)) => {
+                manifest.state = State::Failed;
+                let detail = format!("The backup is no good: {reason}.");
+                Some(Failure::new(Stage::Check, detail))
             }
             // Nobody knows.
-            Err(failure) if failure.stage == Stage::Stopped => {}
-            Err(failure) => {
-                manifest.state = State::Failed;
-                manifest.problem = Some(failure.detail.clone());
-            }
-        }
+            Err(failure) => Some(Failure {
+                detail: format!("The backup could not be checked: {}", failure.detail),
+                ..failure
+            }),
+        };
+        manifest.problem = failed.as_ref().map(|failure| failure.detail.clone());
         self.write(&manifest).await?;
-        checked?;
-        Ok(Made { manifest, dump_took, check_took: Some(began.elapsed()) })
+        failed.map_or_else(|| Ok(Made { manifest, dump_took, check_took: Some(began.elapsed()) }), Err)
+    }
+
+    /// Both at once. A failure of either ends the other, in order: a dump that is given up has to be cleared away.
+    async fn dump_and_look(
+        &self,
+        session: &mut BackupSession,
+        name: &str,
+        moment: &Moment,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(Dumped, (BTreeMap<String, i64>, Vec<Probe>))> {
+        let (give_up, given_up) = watch::channel(false);
+        let (dumping, mut is_dumped) = watch::channel(false);
+        let dump = async {
+            let dumped = self.dump(name, moment, &given_up).await;
+            dumping.send_replace(true);
+            dumped
+        };
+        let look = async {
+            let looked = async {
+                let known = self.look(session, moment, stop).await?;
+                // The moment is kept until the dump is done with it.
+                let mut stop = stop.clone();
+                let until_dumped = async {
+                    tokio::select! {
+                        _ = is_dumped.wait_for(|is_dumped| *is_dumped) => Ok(()),
+                        Ok(_) = stop.wait_for(|stop| *stop) => Err(Failure::stopped()),
+                    }
+                };
+                held(session, until_dumped).await?;
+                Ok(known)
+            }
+            .await;
+            if looked.is_err() {
+                give_up.send_replace(true);
+            }
+            looked
+        };
+        match tokio::join!(dump, look) {
+            (Ok(dumped), Ok(known)) => Ok((dumped, known)),
+            (Ok(dumped), Err(failure)) => {
+                self.target.remove(&dumped.file).await?;
+                Err(failure)
+            }
+            // That is why it was given up.
+            (Err(Failure { stage: Stage::Stopped, .. }), Err(failure)) => Err(failure),
+            (Err(failure), _) => Err(failure),
+        }
     }
 
     /// What there is at the moment, to compare with later.

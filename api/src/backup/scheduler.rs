@@ -27,8 +27,13 @@ pub struct Timetable {
     pub age_max: Duration,
 }
 
-/// A backup that failed is tried again after so long, unless its next turn comes before.
+/// A backup that failed is tried again after so long, and twice as long each time, unless its next turn comes before: each try costs a dump,
+/// and as a rule a restore.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
+/// So often the time doubles.
+const DOUBLINGS_MAX: u32 = 6;
+/// The moment of a backup is the database's clock's, which may be ahead by so much.
+const AHEAD_MAX: Duration = Duration::from_secs(300);
 /// Clocks are set, and machines sleep: so often it is looked what time it is.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
@@ -75,13 +80,20 @@ impl Scheduler {
         if let Some(age) = age_of_last {
             gauge!("backup_age_seconds").set(age);
         }
-        let failing = age > self.timetable.age_max || !known.damaged.is_empty();
+        // Of a clock that was wrong then, or is now. Nobody knows how old it is, and for a long time no other would count as newer.
+        let of_the_future = known.last_success.filter(|last| *last > now + AHEAD_MAX);
+        let failing = age > self.timetable.age_max || of_the_future.is_some() || !known.damaged.is_empty();
+        let problem = known.problem.as_ref().map(|failure| failure.detail.clone());
         BackupReport {
             status: if failing { BackupStatus::Failing } else { BackupStatus::Ok },
             last_success_at: known.last_success,
             age_seconds: age_of_last,
             next_at: known.next,
-            problem: known.problem.as_ref().map(|failure| failure.detail.clone()),
+            problem: problem.or_else(|| {
+                of_the_future.map(|at| {
+                    format!("The newest backup is of {at}, which is still to come. Set the clocks right, and remove it.")
+                })
+            }),
             damaged: known.damaged.clone(),
         }
     }
@@ -90,6 +102,7 @@ impl Scheduler {
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         let mut backup_at = self.first_backup().await;
         let mut verify_at = self.timetable.verify.next_after((self.clock)());
+        let mut failed = 0;
         loop {
             self.note(|known| known.next = backup_at);
             gauge!("backup_next_timestamp_seconds").set(backup_at.map_or(0.0, seconds));
@@ -106,8 +119,10 @@ impl Scheduler {
             if backup_at.is_some_and(|at| at <= (self.clock)()) {
                 let made = self.back_up(&stop).await;
                 let now = (self.clock)();
+                failed = if made { 0 } else { failed + 1 };
                 let regular = self.timetable.backup.next_after(now);
-                backup_at = if made { regular } else { regular.into_iter().chain([now + RETRY_AFTER]).min() };
+                backup_at =
+                    if made { regular } else { regular.into_iter().chain([now + pause(failed)]).min() };
             }
             if verify_at.is_some_and(|at| at <= (self.clock)()) {
                 self.verify_all(&stop).await;
@@ -149,8 +164,9 @@ impl Scheduler {
         let newest = good.max_by_key(|manifest| manifest.taken_at);
         let last = newest.map(|manifest| manifest.taken_at);
         gauge!("backups_stored").set(listed.len() as f64);
+        // Without any, it was very long ago.
+        gauge!("backup_last_success_timestamp_seconds").set(last.map_or(0.0, seconds));
         if let Some(newest) = newest {
-            gauge!("backup_last_success_timestamp_seconds").set(seconds(newest.taken_at));
             gauge!("backup_last_size_bytes").set(newest.bytes as f64);
         }
         self.note(|known| known.last_success = last);
@@ -190,7 +206,7 @@ impl Scheduler {
                 let stopped = failure.stage == Stage::Stopped;
                 self.fail(failure);
                 // Else those that fail their checks pile up. That something is wrong is told already.
-                if !stopped && let Err(failure) = self.tidy().await {
+                if !stopped && let Err(failure) = self.tidy(stop).await {
                     tracing::warn!(error = %failure, "old backups could not be removed");
                 }
                 return false;
@@ -210,14 +226,14 @@ impl Scheduler {
         }
         self.note(|known| known.problem = None);
         // The backup is good, whatever becomes of the old ones.
-        if let Err(failure) = self.tidy().await {
+        if let Err(failure) = self.tidy(stop).await {
             self.fail(Failure { stage: Stage::Retention, ..failure });
         }
         true
     }
 
-    async fn tidy(&self) -> Result<()> {
-        let pruned = self.backups.prune().await;
+    async fn tidy(&self, stop: &watch::Receiver<bool>) -> Result<()> {
+        let pruned = self.backups.prune(stop).await;
         self.note_stored(&self.backups.list().await?);
         pruned.map(|_| ())
     }
@@ -255,7 +271,12 @@ impl Scheduler {
         self.note_stored(&all);
         for listed in all {
             let verdict = match &listed.manifest {
-                Ok(manifest) => self.backups.verify(manifest, stop).await?,
+                Ok(manifest) => match self.backups.verify(manifest, stop).await {
+                    Err(failure) if failure.stage == Stage::Stopped => return Err(failure),
+                    // The others are looked at all the same.
+                    verdict => verdict
+                        .unwrap_or_else(|failure| Verdict::Damaged(format!("it cannot be read: {failure}"))),
+                },
                 Err(reason) => Verdict::Damaged(reason.clone()),
             };
             // Unless somebody has removed it meanwhile.
@@ -269,6 +290,66 @@ impl Scheduler {
     }
 }
 
+/// After so many failures.
+fn pause(failed: u32) -> Duration {
+    RETRY_AFTER * 2_u32.pow(failed.saturating_sub(1).min(DOUBLINGS_MAX))
+}
+
 fn seconds(moment: OffsetDateTime) -> f64 {
     moment.unix_timestamp() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::{
+        backup::{Encryption, Keep, Options, TargetOptions},
+        store::ConnectOptions,
+    };
+
+    const NOW: OffsetDateTime = datetime!(2026-03-05 12:00 UTC);
+
+    #[test]
+    fn a_backup_of_the_future_is_no_reassurance() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            database: ConnectOptions {
+                url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
+                connections_max: 1,
+                queue_max: 1,
+                wait_timeout: Duration::from_secs(1),
+                connect_timeout: Duration::from_secs(1),
+                statement_timeout: Duration::from_secs(1),
+            },
+            target: TargetOptions::Folder(folder.path().to_owned()),
+            programs: None,
+            encryption: Encryption::default(),
+            keep: Keep { days: 1, weeks: 0, months: 0 },
+            check: true,
+            step_max: Duration::from_secs(1),
+        };
+        let hourly: Schedule = "0 * * * *".parse().unwrap();
+        let timetable =
+            Timetable { backup: hourly.clone(), verify: hourly, age_max: Duration::from_secs(7_200) };
+        let scheduler = Scheduler::new(Backups::new(options).unwrap(), timetable, || NOW);
+        for (last, status) in [
+            (NOW - Duration::from_secs(3_600), BackupStatus::Ok),
+            (NOW - Duration::from_secs(7_201), BackupStatus::Failing),
+            (NOW + Duration::from_secs(60), BackupStatus::Ok),
+            (NOW + Duration::from_secs(86_400), BackupStatus::Failing),
+        ] {
+            scheduler.note(|known| known.last_success = Some(last));
+            let report = scheduler.report();
+            assert_eq!(report.status, status, "{last}");
+            assert_eq!(report.problem.is_some(), last > NOW + AHEAD_MAX, "{report:?}");
+        }
+    }
+
+    #[test]
+    fn each_try_that_fails_is_followed_by_a_longer_pause() {
+        let minutes = [1, 2, 3, 7, 8, 1_000].map(|failed| pause(failed).as_secs() / 60);
+        assert_eq!(minutes, [10, 20, 40, 640, 640, 640]);
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, ReadBuf},
@@ -81,22 +81,28 @@ impl<R> Noted<R> {
 }
 
 impl Backups {
-    /// What there is, oldest first.
+    /// What there is, oldest first. One that cannot be read does not hide the others.
     ///
     /// # Errors
-    /// When the storage cannot be read.
+    /// When the storage cannot be listed.
     pub async fn list(&self) -> Result<Vec<Listed>> {
         let files = self.target.list().await?;
         let names = files.iter().filter_map(|file| name_of(file)).map(str::to_owned);
-        stream::iter(names)
+        let listed = stream::iter(names)
             .map(async |name| {
-                let bytes = self.target.read_small(&file_of(&name), MANIFEST_BYTES_MAX).await?;
-                let manifest = Manifest::parse(&name, &bytes);
-                Ok(Listed { name, manifest })
+                let manifest = match self.target.read_small(&file_of(&name), MANIFEST_BYTES_MAX).await {
+                    Ok(Some(bytes)) => Manifest::parse(&name, &bytes),
+                    // Somebody has removed it since.
+                    Ok(None) => return None,
+                    Err(failure) => Err(format!("its manifest cannot be read: {failure}")),
+                };
+                Some(Listed { name, manifest })
             })
             .buffered(MANIFESTS_AT_ONCE)
-            .try_collect()
-            .await
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        Ok(listed)
     }
 
     /// The backup of that name; `latest` is the newest one that is not known to be bad.
@@ -111,7 +117,15 @@ impl Backups {
                     format!("`{name}` is no name of a backup. `context-api backup list` shows them."),
                 ));
             }
-            let bytes = self.target.read_small(&file_of(name), MANIFEST_BYTES_MAX).await?;
+            let bytes =
+                self.target.read_small(&file_of(name), MANIFEST_BYTES_MAX).await?.ok_or_else(|| {
+                    Failure::new(
+                        Stage::Storage,
+                        format!(
+                            "There is no backup {name}. `context-api backup list` shows those that there are."
+                        ),
+                    )
+                })?;
             return Manifest::parse(name, &bytes)
                 .map_err(|reason| Failure::new(Stage::Storage, format!("{name} cannot be used: {reason}.")));
         }
@@ -130,10 +144,10 @@ impl Backups {
     /// When the storage cannot be read; a dump that is not there is damaged.
     pub async fn verify(&self, manifest: &Manifest, stop: &watch::Receiver<bool>) -> Result<Verdict> {
         step(Stage::Verify, self.options.step_max, stop, async {
-            if !self.target.list().await?.contains(&manifest.file) {
+            let Some(file) = self.target.read(&manifest.file).await? else {
                 return Ok(Verdict::Damaged(format!("{} is not there", manifest.file)));
-            }
-            let mut noted = Noted::new(self.target.read(&manifest.file).await?);
+            };
+            let mut noted = Noted::new(file);
             let mut buffer = vec![0; READ_BYTES];
             while noted.read(&mut buffer).await.in_stage(Stage::Storage)? > 0 {}
             Ok(noted.verdict(manifest))
@@ -169,16 +183,24 @@ impl Backups {
         self.target.remove(&manifest.file).await
     }
 
-    /// Removes what is not to be kept; answers the names.
+    /// Removes what is not to be kept; answers the names. One that cannot be removed does not keep the others.
     ///
     /// # Errors
-    /// When the storage refuses.
-    pub async fn prune(&self) -> Result<Vec<String>> {
-        let outdated = self.outdated().await?;
-        for name in &outdated {
-            self.remove(name).await?;
-            tracing::info!(backup = name, "removed a backup that is not to be kept");
-        }
-        Ok(outdated)
+    /// When the storage refuses any, or it takes too long.
+    pub async fn prune(&self, stop: &watch::Receiver<bool>) -> Result<Vec<String>> {
+        step(Stage::Retention, self.options.step_max, stop, async {
+            let (mut removed, mut refused) = (Vec::new(), None);
+            for name in self.outdated().await? {
+                match self.remove(&name).await {
+                    Ok(()) => {
+                        tracing::info!(backup = name, "removed a backup that is not to be kept");
+                        removed.push(name);
+                    }
+                    Err(failure) => refused = refused.or(Some(failure)),
+                }
+            }
+            refused.map_or(Ok(removed), Err)
+        })
+        .await
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{CommandResult, start};
 use crate::{
-    backup::{Backups, Listed, Manifest, Scheduler, Stage, State, Verdict},
+    backup::{Asked, Backups, Listed, Manifest, Scheduler, Stage, State, Verdict},
     config::{self, Source},
     http::{self, BackupReports},
     store::SchemaState,
@@ -48,6 +48,9 @@ pub(super) struct RestoreArguments {
     /// Remove what is in the database. All that was written since the backup is lost
     #[arg(long)]
     replace: bool,
+    /// Restore it although it failed its check. What is restored is then not compared with anything
+    #[arg(long)]
+    even_if_bad: bool,
 }
 
 pub(super) async fn run(source: &Source, command: BackupCommand) -> CommandResult {
@@ -103,7 +106,7 @@ async fn now(backups: &Backups) -> CommandResult {
     let stopped = stop_when_asked()?;
     let made = backups.make(&stopped).await;
     // Also when it failed: one that fails its check takes room, too.
-    let removed = backups.prune().await;
+    let removed = backups.prune(&stopped).await;
     println!("{}", shown(&made?.manifest));
     for name in removed? {
         println!("removed {name}");
@@ -160,16 +163,16 @@ async fn verify(backups: &Backups, name: Option<String>, restore: bool) -> Comma
     let (all, mut damaged) = (listed.len(), 0);
     for Listed { name, manifest } in listed {
         let verdict = match &manifest {
-            Ok(manifest) => match backups.verify(manifest, &stopped).await? {
-                Verdict::Sound if restore => match backups.check(manifest, &stopped).await {
-                    Ok(()) => Verdict::Sound,
+            Ok(manifest) => match backups.verify(manifest, &stopped).await {
+                Ok(Verdict::Sound) if restore => match backups.check(manifest, &stopped).await {
                     // Says nothing about the backup.
-                    Err(failure) if matches!(failure.stage, Stage::Database | Stage::Stopped) => {
-                        return Err(failure.into());
-                    }
-                    Err(failure) => Verdict::Damaged(failure.to_string()),
+                    Err(failure) => return Err(failure.into()),
+                    Ok(verdict) => verdict,
                 },
-                verdict => verdict,
+                Err(failure) if failure.stage == Stage::Stopped => return Err(failure.into()),
+                // The others are looked at all the same.
+                verdict => verdict
+                    .unwrap_or_else(|failure| Verdict::Damaged(format!("it cannot be read: {failure}"))),
             },
             Err(reason) => Verdict::Damaged(reason.clone()),
         };
@@ -188,7 +191,7 @@ async fn verify(backups: &Backups, name: Option<String>, restore: bool) -> Comma
 }
 
 async fn prune(backups: &Backups, dry_run: bool) -> CommandResult {
-    let names = if dry_run { backups.outdated().await? } else { backups.prune().await? };
+    let names = if dry_run { backups.outdated().await? } else { backups.prune(&stop_when_asked()?).await? };
     for name in &names {
         println!("{} {name}", if dry_run { "would remove" } else { "removed" });
     }
@@ -203,10 +206,11 @@ pub(super) async fn restore(source: &Source, arguments: RestoreArguments) -> Com
     let stopped = stop_when_asked()?;
     let plan = backups.plan_restore(&arguments.name).await?;
     let (name, taken) = (&plan.manifest.name, moment(plan.manifest.taken_at));
-    plan.permits(arguments.replace)?;
+    let asked = Asked { replace: arguments.replace, even_if_bad: arguments.even_if_bad };
+    plan.permits(asked)?;
     if plan.occupied.tables > 0 {
         eprintln!(
-            "The {plan}. All of it is removed, and with it whatever was written after {taken}, once the backup is found to be whole."
+            "The {plan}. All of it is removed, and with it whatever was written after {taken}, once the backup has been read and is whole."
         );
     }
     eprintln!(
@@ -215,7 +219,7 @@ pub(super) async fn restore(source: &Source, arguments: RestoreArguments) -> Com
         plan.occupied.database
     );
     std::io::stderr().flush()?;
-    let restored = backups.restore(&plan, arguments.replace, &stopped).await?;
+    let restored = backups.restore(&plan, asked, &stopped).await?;
     println!("Restored {name}.");
     if restored.compared {
         println!(

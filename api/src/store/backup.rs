@@ -15,6 +15,10 @@ use crate::{
 /// The lock that a backup of this database holds. It belongs to its session, so a process that is killed holds it no longer.
 const LOCK: &str = "select pg_try_advisory_lock(hashtext('context-api backup'))";
 
+/// How often a session that waits says that it is there, and how long it waits for the answer.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_MAX: Duration = Duration::from_secs(20);
+
 /// A session that sees all rows of all tenants.
 pub struct BackupSession(PgConnection);
 
@@ -48,7 +52,7 @@ pub(super) async fn connect(options: &ConnectOptions, statement_max: Duration) -
         .map_err(|_| Error::new(Code::DatabaseUnavailable, "The database did not answer in time."))?
         .map_err(failure::from_sqlx)?;
     let session = format!(
-        "set statement_timeout = {}; set idle_in_transaction_session_timeout = 0; set idle_session_timeout = 0; set row_security = off; set lock_timeout = '30s'",
+        "set application_name = 'context-api backup'; set statement_timeout = {}; set idle_in_transaction_session_timeout = 0; set idle_session_timeout = 0; set row_security = off; set lock_timeout = '30s'",
         statement_max.as_millis()
     );
     sqlx::raw_sql(AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_sqlx)?;
@@ -56,6 +60,14 @@ pub(super) async fn connect(options: &ConnectOptions, statement_max: Duration) -
 }
 
 impl BackupSession {
+    /// For a login that need not see anybody's rows.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn open_blind(options: &ConnectOptions) -> Result<Self> {
+        Ok(Self(connect(options, PING_MAX).await?))
+    }
+
     /// # Errors
     /// When the database cannot be reached, or the login sees the rows of one tenant only.
     pub async fn open(options: &ConnectOptions, statement_max: Duration) -> Result<Self> {
@@ -81,6 +93,21 @@ impl BackupSession {
     /// When the database cannot be reached.
     pub async fn lock(&mut self) -> Result<bool> {
         sqlx::query_scalar(LOCK).fetch_one(&mut self.0).await.map_err(failure::from_sqlx)
+    }
+
+    /// Returns once the session is lost, and with it its lock and its moment. Asking also keeps it alive, on whose way something
+    /// may give up connections that nobody uses.
+    pub async fn lost(&mut self) -> Error {
+        loop {
+            tokio::time::sleep(PING_EVERY).await;
+            let ping = tokio::time::timeout(PING_MAX, sqlx::raw_sql("select 1").execute(&mut self.0));
+            if !matches!(ping.await, Ok(Ok(_))) {
+                return Error::new(
+                    Code::DatabaseUnavailable,
+                    "The session that keeps other backups of this database away was lost.",
+                );
+            }
+        }
     }
 
     /// Keeps the present moment until [`BackupSession::leave_moment`].
@@ -203,16 +230,16 @@ impl Store {
         Ok(row.map(|(user, text, embedding)| Sample { user: UserId(user), text, embedding }))
     }
 
-    /// Of these contexts, those that are to be found no more, or not yet, because of what time it is.
+    /// Of these contexts, those that come or go because of what time it is.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn out_of_time(&self, tenant: TenantId, contexts: &[ContextId]) -> Result<Vec<ContextId>> {
+    pub async fn bound_in_time(&self, tenant: TenantId, contexts: &[ContextId]) -> Result<Vec<ContextId>> {
         let ids: Vec<uuid::Uuid> = contexts.iter().map(|context| context.0).collect();
         let mut connection = self.tenant(tenant).await?;
         let result = sqlx::query_scalar(
             "select c.id from contexts c where c.tenant_id = $1 and c.id = any($2)
-             and (c.expires_at <= now() or c.valid_to <= now() or c.valid_from > now())",
+             and coalesce(c.expires_at, c.valid_to, c.valid_from) is not null",
         )
         .bind(tenant.0)
         .bind(ids)

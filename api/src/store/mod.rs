@@ -60,7 +60,7 @@ pub use self::{
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
     pool::{ConnectOptions, PoolStatus},
-    restoring::{Login, Occupied, Scratch, analyze, clear, inspect, prepare},
+    restoring::{DROP_MAX, Login, Occupied, SCRIPT_AFTER, Scratch, analyze, inspect, prepare, script_before},
     search::{ChunkHit, Compared, ExactCap, Nearby, Reach},
     tsquery::Match,
     unit::Unit,

@@ -11,6 +11,10 @@ use crate::error::{Code, Error, Result};
 
 /// For the statements here, of which none reads rows but [`analyze`].
 const STATEMENT_MAX: Duration = Duration::from_secs(120);
+/// For dropping a scratch database: all of its files go, and a checkpoint comes first.
+pub const DROP_MAX: Duration = Duration::from_secs(300);
+/// For a superuser or `context_owner`.
+const CLEAR: &str = include_str!("clear.sql");
 
 /// A database for one check. It has to be dropped by [`Scratch::drop_database`]; what a killed process left behind, the next
 /// check of the same database drops.
@@ -27,7 +31,7 @@ impl Scratch {
     /// # Errors
     /// When the database cannot be reached, or the login may not make one.
     pub async fn create(server: &ConnectOptions) -> Result<Self> {
-        let mut pg = backup::connect(server, STATEMENT_MAX).await?;
+        let mut pg = backup::connect(server, DROP_MAX).await?;
         let prefix: String = sqlx::query_scalar(
             "select format('context_check_%s_', oid) from pg_database where datname = current_database()",
         )
@@ -77,7 +81,7 @@ impl Scratch {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn drop_database(&self) -> Result<()> {
-        let mut pg = backup::connect(&self.server, STATEMENT_MAX).await?;
+        let mut pg = backup::connect(&self.server, DROP_MAX).await?;
         drop_database(&mut pg, &self.name).await?;
         pg.close().await.ok();
         Ok(())
@@ -201,17 +205,16 @@ pub async fn inspect(options: &ConnectOptions) -> Result<Occupied> {
     Ok(Occupied { database, login, tables, contexts, tenants, sessions })
 }
 
-/// Drops all that belongs to the service in a database, in one transaction. For a superuser.
-///
-/// # Errors
-/// When the database cannot be reached, or somebody else's things are in the way.
-pub async fn clear(options: &ConnectOptions) -> Result<()> {
-    let mut pg = backup::connect(options, STATEMENT_MAX).await?;
-    run(&mut pg, "drop owned by context_owner cascade".to_owned()).await?;
-    pg.close().await.ok();
-    // With it went the rights of the role.
-    prepare(options).await
+/// What comes before a dump that is run as a script, of a login that acts as `context_owner` if it may: the beginning of the one
+/// transaction that all of it is, and with `replace` the removal of what is there.
+pub fn script_before(login: Login, replace: bool) -> String {
+    let role = if login == Login::Other { "" } else { "set local role context_owner;\n" };
+    let clear = if replace { CLEAR } else { "" };
+    format!("begin;\nset local lock_timeout = '30s';\n{role}{clear}\n")
 }
+
+/// What comes after it, once nothing more can go wrong.
+pub const SCRIPT_AFTER: &str = "\ncommit;\n";
 
 /// Has plans made for what was restored.
 ///

@@ -43,10 +43,13 @@ impl Folder {
         Ok(FolderUpload { file, half, whole, finished: false })
     }
 
-    pub(super) async fn read(&self, file: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    pub(super) async fn read(&self, file: &str) -> Result<Option<Box<dyn AsyncRead + Send + Unpin>>> {
         let path = self.0.join(file);
-        let opened = File::open(&path).await.map_err(|error| failed("read", &path, &error))?;
-        Ok(Box::new(opened))
+        match File::open(&path).await {
+            Ok(opened) => Ok(Some(Box::new(opened))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
     }
 
     pub(super) async fn list(&self, files_max: usize) -> Result<Vec<String>> {

@@ -52,21 +52,23 @@ impl Target {
         })
     }
 
-    pub(super) async fn read(&self, file: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    /// None when it is not there.
+    pub(super) async fn read(&self, file: &str) -> Result<Option<Box<dyn AsyncRead + Send + Unpin>>> {
         match self {
             Self::Folder(folder) => folder.read(file).await,
             Self::S3(s3) => s3.read(file).await,
         }
     }
 
-    /// A file of at most `bytes_max`.
-    pub(super) async fn read_small(&self, file: &str, bytes_max: u64) -> Result<Vec<u8>> {
+    /// A file of at most `bytes_max`; none when it is not there.
+    pub(super) async fn read_small(&self, file: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        let Some(reader) = self.read(file).await? else { return Ok(None) };
         let mut bytes = Vec::new();
-        self.read(file).await?.take(bytes_max + 1).read_to_end(&mut bytes).await.in_stage(Stage::Storage)?;
+        reader.take(bytes_max + 1).read_to_end(&mut bytes).await.in_stage(Stage::Storage)?;
         if bytes.len() as u64 > bytes_max {
             return Err(Failure::new(Stage::Storage, format!("{file} has more than {bytes_max} bytes.")));
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// A small file, in place of the one of that name.

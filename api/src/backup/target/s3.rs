@@ -1,23 +1,28 @@
 //! A bucket of S3 or of a storage that speaks as it does. Dumps go there in parts while they are made, so that they need neither
 //! memory nor a disk here; what is not completed is no file.
 
-use std::{fmt, time::Duration};
+mod answer;
+mod upload;
+
+use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header::ETAG};
+use futures_util::stream::try_unfold;
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode, Url,
+    header::{CONTENT_LENGTH, ETAG, HeaderValue, IF_MATCH, RANGE},
+};
 use rusty_s3::{
     Bucket, Credentials, S3Action, UrlStyle,
-    actions::{
-        AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject, GetObject,
-        ListObjectsV2, PutObject, UploadPart,
-    },
+    actions::{CreateMultipartUpload, DeleteObject, GetObject, HeadObject, ListObjectsV2, PutObject},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
+use self::answer::{Refusal, settle, told, whole};
+pub(in crate::backup) use self::upload::S3Upload;
 use crate::backup::{Failure, Result, Stage, failure::In};
 
 /// How to reach a bucket.
@@ -42,50 +47,17 @@ pub struct S3 {
     prefix: String,
 }
 
-/// A file of which some parts are there.
-pub(in crate::backup) struct S3Upload {
-    s3: S3,
-    key: String,
-    upload_id: String,
-    etags: Vec<String>,
-    /// Less than a part.
-    waiting: BytesMut,
-}
-
-/// Of a part; the smallest that S3 takes is five. There may be 10,000 parts, so the later ones are larger: 580 GB at most.
-const PART_BYTES: usize = 8 << 20;
-const LATER_PART_BYTES: usize = 64 << 20;
-const SMALL_PARTS: usize = 1_000;
-const PARTS_MAX: usize = 10_000;
-
-/// How long a signature is good for: longer than any request here takes.
-const SIGNED_FOR: Duration = Duration::from_secs(3_600);
+/// How long a signature is good for: longer than any request here takes, with all its repetitions.
+const SIGNED_FOR: Duration = Duration::from_secs(2 * 3_600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two bytes of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// For a request without a body to speak of.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// For a part.
-const PART_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Bytes of an answer of the storage itself; a page of a list has a thousand names.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// Of what the storage says when it refuses.
-const COMPLAINT_CHARS_MAX: usize = 300;
-
-/// Not an answer, or not this time.
-enum Refusal {
-    /// Worth another try.
-    Passing(String),
-    NotFound(String),
-    Final(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Passing(words) | Self::NotFound(words) | Self::Final(words)) = self;
-        write!(f, "The storage {words}")
-    }
-}
+/// How often the rest of one object is asked for, where answers break off.
+const RESUMED_MAX: usize = 20;
+/// Of a list; a page has a thousand names, or fewer.
+const PAGES_MAX: usize = 1_000;
 
 impl S3 {
     pub(super) fn new(options: &S3Options) -> Result<Self> {
@@ -134,17 +106,86 @@ impl S3 {
         let answer = self.text(|| self.client.post(url.clone()).timeout(REQUEST_TIMEOUT)).await?;
         let upload_id =
             CreateMultipartUpload::parse_response(&answer).in_stage(Stage::Storage)?.upload_id().to_owned();
-        Ok(S3Upload { s3: self.clone(), key, upload_id, etags: Vec::new(), waiting: BytesMut::new() })
+        Ok(S3Upload {
+            s3: self.clone(),
+            key,
+            upload_id,
+            etags: Vec::new(),
+            stored: 0,
+            waiting: BytesMut::new(),
+        })
     }
 
-    pub(super) async fn read(&self, file: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    /// None when it is not there. Where the answer breaks off, the rest is asked for: of a large dump that would happen sooner or later.
+    pub(super) async fn read(&self, file: &str) -> Result<Option<Box<dyn AsyncRead + Send + Unpin>>> {
+        let first = match self.get(file, 0, None).await {
+            Ok(response) => response,
+            Err(Refusal::NotFound(_)) => return Ok(None),
+            Err(refusal) => return Err(Failure::new(Stage::Storage, format!("{file}: {refusal}"))),
+        };
+        let etag = first.headers().get(ETAG).cloned();
+        let state = (self.clone(), file.to_owned(), etag, first, 0_u64, 0_usize);
+        let stream = try_unfold(state, async |(s3, file, etag, mut response, mut read, mut resumed)| {
+            loop {
+                match response.chunk().await {
+                    Ok(Some(bytes)) => {
+                        read += bytes.len() as u64;
+                        return Ok(Some((bytes, (s3, file, etag, response, read, resumed))));
+                    }
+                    Ok(None) => return Ok(None),
+                    Err(error) if resumed == RESUMED_MAX => return Err(std::io::Error::other(told(error))),
+                    Err(error) => {
+                        resumed += 1;
+                        tracing::warn!(
+                            file,
+                            read,
+                            error = told(error),
+                            "an answer of the storage broke off; the rest is asked for"
+                        );
+                        let rest = s3.get(&file, read, etag.as_ref()).await;
+                        response = rest.map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
+                    }
+                }
+            }
+        });
+        Ok(Some(Box::new(StreamReader::new(Box::pin(stream)))))
+    }
+
+    /// From byte `from` on, of the object with this ETag.
+    async fn get(&self, file: &str, from: u64, etag: Option<&HeaderValue>) -> Result<Response, Refusal> {
         let key = self.key(file);
-        let url = GetObject::new(&self.bucket, Some(&self.credentials), &key).sign(SIGNED_FOR);
-        let response = self.send(|| self.client.get(url.clone())).await;
-        let response =
-            response.map_err(|refusal| Failure::new(Stage::Storage, format!("{file}: {refusal}")))?;
-        let stream = response.bytes_stream().map_err(|error| std::io::Error::other(error.without_url()));
-        Ok(Box::new(StreamReader::new(Box::pin(stream))))
+        let response = self
+            .send(|| {
+                // Signed anew each time: a signature grows old while a dump is read.
+                let url = GetObject::new(&self.bucket, Some(&self.credentials), &key).sign(SIGNED_FOR);
+                let mut request = self.client.get(url);
+                if from > 0 {
+                    request = request.header(RANGE, format!("bytes={from}-"));
+                    request = etag.into_iter().fold(request, |request, etag| request.header(IF_MATCH, etag));
+                }
+                request
+            })
+            .await?;
+        if from > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+            return Err(Refusal::Final(format!(
+                "does not go on where it stopped, but answers {}.",
+                response.status()
+            )));
+        }
+        Ok(response)
+    }
+
+    /// Bytes of an object; none when it is not there.
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        let url = HeadObject::new(&self.bucket, Some(&self.credentials), key).sign(SIGNED_FOR);
+        match self.send(|| self.client.head(url.clone()).timeout(REQUEST_TIMEOUT)).await {
+            Ok(response) => {
+                let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+                Ok(length.and_then(|length| length.parse().ok()))
+            }
+            Err(Refusal::NotFound(_)) => Ok(None),
+            Err(refusal) => Err(Failure::new(Stage::Storage, refusal)),
+        }
     }
 
     pub(super) async fn put(&self, file: &str, bytes: &[u8]) -> Result<()> {
@@ -157,7 +198,11 @@ impl S3 {
     pub(super) async fn list(&self, files_max: usize) -> Result<Vec<String>> {
         let prefix = self.key("");
         let (mut files, mut next) = (Vec::new(), None);
-        while files.len() < files_max {
+        // Also where pages hold nothing of ours, or the storage goes round in circles.
+        for _ in 0..PAGES_MAX {
+            if files.len() >= files_max {
+                break;
+            }
             let mut list = ListObjectsV2::new(&self.bucket, Some(&self.credentials));
             list.with_prefix(prefix.as_str());
             if let Some(token) = next.take() {
@@ -166,16 +211,20 @@ impl S3 {
             let url = list.sign(SIGNED_FOR);
             let answer = self.text(|| self.client.get(url.clone()).timeout(REQUEST_TIMEOUT)).await?;
             let page = ListObjectsV2::parse_response(&answer).in_stage(Stage::Storage)?;
-            let empty = page.contents.is_empty();
             let names = page.contents.into_iter().map(|object| object.key);
             files.extend(names.filter_map(|key| key.strip_prefix(&prefix).map(str::to_owned)));
             match page.next_continuation_token {
-                Some(token) if !empty => next = Some(token),
-                _ => break,
+                Some(token) => next = Some(token),
+                None => {
+                    files.sort_unstable();
+                    return Ok(files);
+                }
             }
         }
-        files.sort_unstable();
-        Ok(files)
+        Err(Failure::new(
+            Stage::Storage,
+            "The list of the bucket has no end. Give the backups a prefix of their own with BACKUP_TARGET.",
+        ))
     }
 
     pub(super) async fn remove(&self, file: &str) -> Result<()> {
@@ -188,124 +237,62 @@ impl S3 {
     }
 }
 
-impl S3Upload {
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.waiting.extend_from_slice(bytes);
-        let part = if self.etags.len() < SMALL_PARTS { PART_BYTES } else { LATER_PART_BYTES };
-        while self.waiting.len() >= part {
-            let bytes = self.waiting.split_to(part).freeze();
-            self.send_part(bytes).await?;
-        }
-        Ok(())
-    }
-
-    async fn send_part(&mut self, bytes: Bytes) -> Result<()> {
-        let number = self.etags.len() + 1;
-        if number > PARTS_MAX {
-            return Err(Failure::new(Stage::Storage, "The dump is larger than S3 takes in 10,000 parts."));
-        }
-        let S3 { bucket, credentials, client, .. } = &self.s3;
-        let part = UploadPart::new(bucket, Some(credentials), &self.key, number as u16, &self.upload_id);
-        let url = part.sign(SIGNED_FOR);
-        let put = || client.put(url.clone()).timeout(PART_TIMEOUT).body(bytes.clone());
-        let response = self.s3.send(put).await.in_stage(Stage::Storage)?;
-        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
-        let etag = etag.ok_or_else(|| {
-            Failure::new(Stage::Storage, "The storage has acknowledged a part without an ETag.")
-        })?;
-        self.etags.push(etag.to_owned());
-        Ok(())
-    }
-
-    pub(super) async fn finish(mut self) -> Result<()> {
-        let finished = self.complete().await;
-        if finished.is_err() {
-            self.abort().await;
-        }
-        finished
-    }
-
-    async fn complete(&mut self) -> Result<()> {
-        let rest = self.waiting.split().freeze();
-        // There is always a part, be it empty.
-        if !rest.is_empty() || self.etags.is_empty() {
-            self.send_part(rest).await?;
-        }
-        let S3 { bucket, credentials, client, .. } = &self.s3;
-        let etags = self.etags.iter().map(String::as_str);
-        let complete =
-            CompleteMultipartUpload::new(bucket, Some(credentials), &self.key, &self.upload_id, etags);
-        let (url, body) = (complete.sign(SIGNED_FOR), complete.body());
-        // Putting the parts together may take the storage a while.
-        let answer =
-            self.s3.text(|| client.post(url.clone()).timeout(PART_TIMEOUT).body(body.clone())).await?;
-        // It may fail after it has answered 200. Storages differ in what they call the rest.
-        if answer.contains("<ETag>") && !answer.contains("<Error>") {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Stage::Storage,
-            format!("The storage did not put the parts together: {}", clip(&answer)),
-        ))
-    }
-
-    pub(super) async fn abort(self) {
-        let S3 { bucket, credentials, client, .. } = &self.s3;
-        let abort = AbortMultipartUpload::new(bucket, Some(credentials), &self.key, &self.upload_id);
-        let url = abort.sign(SIGNED_FOR);
-        if let Err(refusal) = self.s3.send(|| client.delete(url.clone()).timeout(REQUEST_TIMEOUT)).await
-            && !matches!(refusal, Refusal::NotFound(_))
-        {
-            tracing::warn!(%refusal, "parts of a backup that was given up stay in the storage");
-        }
-    }
-}
-
-/// What an answer means. Never with its URL, which holds a signature.
-async fn settle(sent: reqwest::Result<Response>) -> Result<Response, Refusal> {
-    let response = sent.map_err(|error| Refusal::Passing(format!("does not answer: {}.", told(error))))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let words = whole(response).await.unwrap_or_default();
-    let words = format!("answers {status}: {}", clip(&words));
-    Err(match status {
-        StatusCode::NOT_FOUND => Refusal::NotFound(words),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Refusal::Passing(words),
-        status if status.is_server_error() => Refusal::Passing(words),
-        _ => Refusal::Final(words),
-    })
-}
-
-/// An error with its causes, without the URL.
-fn told(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(COMPLAINT_CHARS_MAX).collect()
-}
-
-async fn whole(mut response: Response) -> Result<String> {
-    let mut bytes = Vec::new();
-    let chunk = |response: Result<Option<Bytes>, reqwest::Error>| {
-        response.map_err(|error| {
-            Failure::new(Stage::Storage, format!("The storage's answer broke off: {}.", told(error)))
-        })
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
     };
-    while let Some(part) = chunk(response.chunk().await)? {
-        bytes.extend_from_slice(&part);
-        if bytes.len() > ANSWER_BYTES_MAX {
-            return Err(Failure::new(Stage::Storage, "The storage's answer has no end."));
+
+    use super::*;
+
+    /// Answers one request after the other with these words, and hangs up after each. Answers what was asked.
+    async fn serve(listener: TcpListener, answers: &[&str]) -> Vec<String> {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
+            }
+            asked.push(String::from_utf8(request).unwrap().to_lowercase());
+            socket.write_all(answer.as_bytes()).await.unwrap();
         }
+        asked
     }
-    String::from_utf8(bytes).in_stage(Stage::Storage)
+
+    /// What a real server does not do on request: an answer that breaks off.
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_taken_up_where_it_stopped() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = S3Options {
+            endpoint: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
+            bucket: "b".to_owned(),
+            prefix: String::new(),
+            region: "r".to_owned(),
+            access_key: "k".to_owned(),
+            secret_key: "s".to_owned().into(),
+            path_style: true,
+        };
+        let s3 = S3::new(&options).unwrap();
+        let answers = [
+            "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123",
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: 6\r\nConnection: close\r\n\r\n45",
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: 4\r\nConnection: close\r\n\r\n6789",
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123",
+            // It does not go on, but begins anew.
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789",
+        ];
+        let reading = async {
+            let (mut whole, mut other) = (String::new(), String::new());
+            s3.read("f").await.unwrap().unwrap().read_to_string(&mut whole).await.unwrap();
+            assert_eq!(whole, "0123456789");
+            let refused = s3.read("f").await.unwrap().unwrap().read_to_string(&mut other).await;
+            assert!(refused.unwrap_err().to_string().contains("does not go on"));
+        };
+        let (asked, ()) = tokio::join!(serve(listener, &answers), reading);
+        assert!(!asked[0].contains("range:") && asked[1].contains("range: bytes=4-"), "{asked:?}");
+        assert!(asked[2].contains("range: bytes=6-") && asked[2].contains("if-match: \"e\""), "{asked:?}");
+    }
 }

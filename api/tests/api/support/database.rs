@@ -112,6 +112,11 @@ impl Database {
         Self { engine: Engine::Native, url: url.to_owned(), name: String::new(), folder }
     }
 
+    /// Of a database of the test server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub async fn open(&self) -> Store {
         match self.engine {
             Engine::Native => Store::new(&options(&self.url)).expect("a store"),

@@ -65,13 +65,18 @@ fn spoil(file: &Path) {
     std::fs::write(file, bytes).unwrap();
 }
 
-/// A folder with `pg_dump` as this shell script, and the real `pg_restore`.
-fn programs_with(pg_dump: &str) -> TempDir {
+/// A folder with one of PostgreSQL's programs as this shell script, and the others as they are.
+fn programs_with(name: &str, script: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("pg_dump");
-    std::fs::write(&path, format!("#!/bin/sh\n{pg_dump}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::os::unix::fs::symlink(program("pg_restore"), folder.path().join("pg_restore")).unwrap();
+    for real in ["pg_dump", "pg_restore", "psql"] {
+        let path = folder.path().join(real);
+        if real == name {
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        } else {
+            std::os::unix::fs::symlink(program(real), path).unwrap();
+        }
+    }
     folder
 }
 

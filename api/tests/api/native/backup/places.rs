@@ -1,6 +1,6 @@
 //! The same in a bucket, of a server that speaks as S3 does.
 
-use context_api::backup::{Backups, Options, S3Options, Stage, State, TargetOptions, Verdict};
+use context_api::backup::{Asked, Backups, Options, S3Options, Stage, State, TargetOptions, Verdict};
 use reqwest::StatusCode;
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ async fn a_bucket_keeps_backups_as_a_folder_does() {
     let options = in_bucket(&app.database.url, &server);
 
     let real = program("pg_dump");
-    let breaking = programs_with(&format!("{} \"$@\" | head -c 1000\nexit 3", real.display()));
+    let breaking = programs_with("pg_dump", &format!("{} \"$@\" | head -c 1000\nexit 3", real.display()));
     let breaking = Options { programs: Some(breaking.path().to_owned()), ..options.clone() };
     let failed = Backups::new(breaking).unwrap().make(&go_on()).await.err().unwrap();
     assert_eq!(failed.stage, Stage::Dump, "{failed}");
@@ -55,7 +55,7 @@ async fn a_bucket_keeps_backups_as_a_folder_does() {
     let empty = Database::create_bare().await;
     let restoring = Backups::new(in_bucket(&empty.url, &server)).unwrap();
     let plan = restoring.plan_restore(&manifest.name).await.unwrap();
-    assert!(restoring.restore(&plan, false, &go_on()).await.unwrap().compared);
+    assert!(restoring.restore(&plan, Asked::default(), &go_on()).await.unwrap().compared);
 
     let dump = format!("{bucket}/context/production/{}", manifest.file);
     let mut bytes = client().get(&dump).send().await.unwrap().bytes().await.unwrap().to_vec();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use context_api::{
-    backup::{Manifest, Stage, State},
+    backup::{Asked, Backups, Manifest, Options, Stage, State},
     domain::Scope,
-    store::{Applied, SchemaState, Store},
+    store::{Applied, BackupSession, SchemaState, Store},
 };
 use futures_util::future::join;
 use reqwest::{Method, StatusCode};
@@ -14,11 +14,16 @@ use tempfile::TempDir;
 use time::macros::datetime;
 use tokio::sync::watch;
 
-use super::{answers, app_with_notes, backups, dump_in, files, go_on, scratch_databases, stub};
+use super::{
+    answers, app_with_notes, backup_options, backups, dump_in, files, go_on, programs_with,
+    scratch_databases, spoil, stub,
+};
 use crate::support::{App, Database, command, eventually, options, program};
 
 const TEXTS: [&str; 5] =
     ["a heron by the water", "an otter in the water", "a badger in the wood", "two herons", "nothing"];
+
+const REPLACE: Asked = Asked { replace: true, even_if_bad: false };
 
 /// While somebody writes: rows are counted and searched for at the moment that the dump shows.
 #[tokio::test]
@@ -73,7 +78,7 @@ async fn what_is_restored_is_what_was_there_and_works() {
     let empty = Database::create_bare().await;
     let restoring = backups(&empty.url, place.path());
     let plan = restoring.plan_restore("latest").await.unwrap();
-    let restored = restoring.restore(&plan, false, &go_on()).await.unwrap();
+    let restored = restoring.restore(&plan, Asked::default(), &go_on()).await.unwrap();
     assert_eq!((restored.schema, restored.compared), (SchemaState::Current, true));
     assert_eq!(
         Store::migrate(&options(&empty.url)).await.unwrap(),
@@ -98,12 +103,12 @@ async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
     let before = answers(&app, &app.key).await;
     app.note("written since, a heron").await;
 
-    let busy = backups.plan_restore("latest").await.unwrap_err();
+    let busy = backups.plan_restore("latest").await.unwrap().permits(REPLACE).unwrap_err();
     assert!(busy.detail.contains("session(s) of this service are connected"), "{busy}");
     let key = app.key.clone();
     let database = app.stop().await;
     let plan = backups.plan_restore(&made.name).await.unwrap();
-    let refused = backups.restore(&plan, false, &go_on()).await.unwrap_err();
+    let refused = backups.restore(&plan, Asked::default(), &go_on()).await.unwrap_err();
     assert!(
         refused.detail.contains("has 3 context(s) of 1 tenant(s)") && refused.detail.contains("--replace"),
         "{refused}"
@@ -129,6 +134,93 @@ async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
     );
     let app = App::start_on(database, stub.provider()).await;
     assert_eq!(answers(&app, &key).await, before);
+}
+
+/// However a restore over what is there breaks off, that stays.
+#[tokio::test]
+async fn what_is_there_is_replaced_whole_or_not_at_all() {
+    let (stub, place) = (stub(), TempDir::new().unwrap());
+    let app = app_with_notes(&stub, &TEXTS[..2]).await;
+    let backups = backups(&app.database.url, place.path());
+    backups.make(&go_on()).await.unwrap();
+    app.note("written since, a heron").await;
+    let (key, now) = (app.key.clone(), answers(&app, &app.key).await);
+    let database = app.stop().await;
+    let mut superuser = database.superuser().await;
+    // Rights elsewhere on the server are no part of what is in this database.
+    let other = Database::create_bare().await;
+    let grant = format!("grant create on database {} to context_owner", other.name());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(grant)).execute(&mut superuser).await.unwrap();
+
+    let [restore, psql] = ["pg_restore", "psql"].map(|name| program(name).display().to_string());
+    let cases = [
+        ("psql", format!("head -c 20000 | {psql} \"$@\""), "psql ended before"),
+        ("psql", format!("head -c 20000 | {psql} \"$@\"; kill -9 $$"), "psql failed (signal: 9"),
+        ("psql", format!("sed '200s/^/select 1 \\/ 0;\\n/' | {psql} \"$@\""), "psql failed (exit status: 3)"),
+        (
+            "pg_restore",
+            format!("{restore} \"$@\" | head -c 20000; exit 1"),
+            "pg_restore failed (exit status: 1)",
+        ),
+    ];
+    for (name, script, words) in cases {
+        let programs = programs_with(name, &script);
+        let options = backup_options(&database.url, place.path());
+        let breaking =
+            Backups::new(Options { programs: Some(programs.path().to_owned()), ..options }).unwrap();
+        let plan = breaking.plan_restore("latest").await.unwrap();
+        let failed = breaking.restore(&plan, REPLACE, &go_on()).await.unwrap_err();
+        assert!(failed.detail.contains(words), "{failed}");
+        let contexts: i64 =
+            sqlx::query_scalar("select count(*) from contexts").fetch_one(&mut superuser).await.unwrap();
+        assert_eq!(contexts, 3, "{failed}");
+    }
+    spoil(&dump_in(place.path()));
+    let plan = backups.plan_restore("latest").await.unwrap();
+    let failed = backups.restore(&plan, REPLACE, &go_on()).await.unwrap_err();
+    assert!(failed.detail.contains("Nothing was changed"), "{failed}");
+    let app = App::start_on(database, stub.provider()).await;
+    assert_eq!(answers(&app, &key).await, now);
+    let database = app.stop().await;
+
+    spoil(&dump_in(place.path()));
+    let plan = backups.plan_restore("latest").await.unwrap();
+    assert!(backups.restore(&plan, REPLACE, &go_on()).await.unwrap().compared);
+    let may: bool = sqlx::query_scalar("select has_database_privilege('context_owner', $1, 'create')")
+        .bind(other.name())
+        .fetch_one(&mut database.superuser().await)
+        .await
+        .unwrap();
+    assert!(may);
+}
+
+#[tokio::test]
+async fn a_bad_one_is_restored_when_it_is_asked_for_and_none_while_another_is_under_way() {
+    let (stub, place) = (stub(), TempDir::new().unwrap());
+    let app = app_with_notes(&stub, &TEXTS[..1]).await;
+    let made = backups(&app.database.url, place.path()).make(&go_on()).await.unwrap().manifest;
+    let bad = Manifest { state: State::Failed, problem: Some("It lacks rows.".to_owned()), ..made.clone() };
+    std::fs::write(place.path().join(format!("{}.json", made.name)), serde_json::to_vec(&bad).unwrap())
+        .unwrap();
+    let empty = Database::create_bare().await;
+    let restoring = backups(&empty.url, place.path());
+    assert!(restoring.plan_restore("latest").await.unwrap_err().detail.contains("no backup"));
+    let plan = restoring.plan_restore(&made.name).await.unwrap();
+    let refused = restoring.restore(&plan, Asked::default(), &go_on()).await.unwrap_err();
+    assert!(
+        refused.detail.contains("It lacks rows.") && refused.detail.contains("--even-if-bad"),
+        "{refused}"
+    );
+    let all_the_same = Asked { replace: false, even_if_bad: true };
+    let mut other = BackupSession::open_blind(&options(&empty.url)).await.unwrap();
+    assert!(other.lock().await.unwrap());
+    let refused = restoring.restore(&plan, all_the_same, &go_on()).await.unwrap_err();
+    assert!(refused.detail.contains("is being made, checked or restored"), "{refused}");
+    other.close().await;
+    assert!(!restoring.restore(&plan, all_the_same, &go_on()).await.unwrap().compared);
+    // The plan was made when it was empty.
+    let refused = restoring.restore(&plan, all_the_same, &go_on()).await.unwrap_err();
+    assert!(refused.detail.contains("--replace"), "{refused}");
 }
 
 #[tokio::test]
@@ -164,7 +256,7 @@ async fn old_ones_go_and_the_newest_stays() {
             std::fs::write(place.path().join(format!("{name}.json")), manifest).unwrap();
             name
         });
-    assert_eq!(backups.prune().await.unwrap(), [earlier]);
+    assert_eq!(backups.prune(&go_on()).await.unwrap(), [earlier]);
     let left = [later, &made.name].map(|name| [format!("{name}.dump"), format!("{name}.json")]);
     assert_eq!(files(place.path()), left.concat());
     assert_eq!(backups.find("latest").await.unwrap().name, made.name);

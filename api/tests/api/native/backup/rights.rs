@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use context_api::{
-    backup::{Backups, State},
+    backup::{Asked, Backups, State},
     store::{SchemaState, Store},
 };
 use serde_json::json;
@@ -64,7 +64,7 @@ async fn a_backup_is_made_checked_and_restored_without_a_superuser() {
     let restoring =
         Backups::new(backup_options(&with(&owner, "context_owner", "restored"), place.path())).unwrap();
     let plan = restoring.plan_restore("latest").await.unwrap();
-    let restored = restoring.restore(&plan, false, &go_on()).await.unwrap();
+    let restored = restoring.restore(&plan, Asked::default(), &go_on()).await.unwrap();
     assert_eq!(restored.schema, SchemaState::Current);
     let migrated = Store::migrate(&options(&with(&owner, "context_owner", "restored"))).await.unwrap();
     assert_eq!(migrated.count, 0);

@@ -1,0 +1,41 @@
+-- Drops what `context_owner` owns in this database, and with it what depends on that. Not `drop owned`: that would also take
+-- the role's rights away, those on other databases of the server included. What an extension or a constraint brings goes with it.
+do $$
+declare
+    command text;
+begin
+    for command in
+        select format('drop %s if exists %I.%I cascade',
+                      case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
+                                     when 'f' then 'foreign table' when 'c' then 'type' else 'table' end,
+                      n.nspname, c.relname)
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relowner = 'context_owner'::regrole and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+          and n.nspname !~ '^pg_'
+    loop
+        execute command;
+    end loop;
+    for command in
+        select format('drop routine if exists %s cascade', p.oid::regprocedure)
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+        where p.proowner = 'context_owner'::regrole and n.nspname !~ '^pg_'
+    loop
+        execute command;
+    end loop;
+    for command in
+        select format('drop %s if exists %I.%I cascade', case t.typtype when 'd' then 'domain' else 'type' end,
+                      n.nspname, t.typname)
+        from pg_type t join pg_namespace n on n.oid = t.typnamespace
+        where t.typowner = 'context_owner'::regrole and t.typtype in ('d', 'e', 'r') and n.nspname !~ '^pg_'
+    loop
+        execute command;
+    end loop;
+    for command in
+        select format('drop schema if exists %I cascade', n.nspname)
+        from pg_namespace n
+        where n.nspowner = 'context_owner'::regrole and n.nspname <> 'public' and n.nspname !~ '^pg_'
+    loop
+        execute command;
+    end loop;
+end
+$$;
