@@ -4,7 +4,7 @@
 use super::CommandResult;
 use crate::{
     config::{self, Database, Source},
-    store::{Applied, Store},
+    store::{Applied, SchemaState, Store},
 };
 
 pub(super) async fn run(source: &Source, check: bool) -> CommandResult {
@@ -13,8 +13,16 @@ pub(super) async fn run(source: &Source, check: bool) -> CommandResult {
         return Ok(());
     };
     if check {
-        Store::new(&options)?.schema_state().await?.require_current()?;
-        println!("The schema is up to date.");
+        let state = Store::new(&options)?.schema_state().await?;
+        state.require_known()?;
+        match state {
+            SchemaState::Ahead { found } => {
+                println!(
+                    "The schema is that of a newer version, at migration {found}; this one can work with it."
+                );
+            }
+            _ => println!("The schema is up to date."),
+        }
         return Ok(());
     }
     match Store::migrate(&options).await? {

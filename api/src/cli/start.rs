@@ -22,7 +22,7 @@ use crate::{
     error::Result,
     http::{self, ServerHandle, State},
     service::Service,
-    store::Store,
+    store::{SchemaState, Store},
     worker,
 };
 
@@ -52,7 +52,13 @@ pub(super) async fn open_store(database: &Database) -> Result<Store> {
         .when(|error| error.retry_after.is_some())
         .notify(|error, pause| tracing::warn!(%error, ?pause, "the database is not there yet"))
         .await?;
-    state.require_current()?;
+    state.require_known()?;
+    if let SchemaState::Ahead { found } = state {
+        tracing::warn!(
+            migration = found,
+            "a newer version has migrated the database, to a schema that this one can work with"
+        );
+    }
     if !store.text_index_is_usable().await? {
         tracing::warn!(
             "keyword search cannot use its index under row-level security: let a superuser run init-db/03-leakproof.sql"

@@ -11,7 +11,11 @@ pub enum SchemaState {
     Behind {
         missing: usize,
     },
-    /// The database was migrated by a newer version.
+    /// A newer version has migrated the database, and this one can go on with it.
+    Ahead {
+        found: i64,
+    },
+    /// A newer version has migrated the database, and this one would not understand it.
     Newer {
         found: i64,
     },
@@ -30,11 +34,24 @@ impl SchemaState {
         }
     }
 
+    /// That of a database which also says from which migration on programs understand it.
+    pub(super) fn with_floor(applied: &[i64], needs: Option<i64>) -> Self {
+        let has_all = || migrations::MIGRATIONS.iter().all(|known| applied.contains(&known.version));
+        match Self::of(applied) {
+            Self::Newer { found }
+                if needs.is_some_and(|needs| migrations::MIGRATIONS.version_exists(needs)) && has_all() =>
+            {
+                Self::Ahead { found }
+            }
+            state => state,
+        }
+    }
+
     /// # Errors
-    /// A sentence that says what an operator has to do, unless the schema is current.
-    pub fn require_current(self) -> Result<()> {
+    /// A sentence that says what an operator has to do, unless this version can work with the schema.
+    pub fn require_known(self) -> Result<()> {
         match self {
-            Self::Current => Ok(()),
+            Self::Current | Self::Ahead { .. } => Ok(()),
             Self::Behind { missing } => Err(Error::new(
                 Code::DatabaseUnavailable,
                 format!("The database lacks {missing} migration(s). Run `context-api migrate` first."),
@@ -74,8 +91,8 @@ impl Store {
     /// [`Code::DatabaseUnavailable`] when it cannot be asked.
     pub async fn schema_state(&self) -> Result<SchemaState> {
         let mut connection = self.connection().await?;
-        let result = migrations::versions(connection.pg()).await;
-        Ok(SchemaState::of(&connection.settle(result)?))
+        let result = migrations::state(connection.pg()).await;
+        connection.settle(result)
     }
 
     /// Whether the functions behind the text index may run inside it under row-level security; see
@@ -107,7 +124,15 @@ mod tests {
         let newer: Vec<i64> = known.iter().copied().chain([9_999]).collect();
         assert_eq!(SchemaState::of(&newer), SchemaState::Newer { found: 9_999 });
         assert!(
-            SchemaState::Newer { found: 9_999 }.require_current().unwrap_err().to_string().contains("9999")
+            SchemaState::Newer { found: 9_999 }.require_known().unwrap_err().to_string().contains("9999")
         );
+        let (oldest, newest) = (known[0], known[known.len() - 1]);
+        for needs in [oldest, newest] {
+            assert_eq!(SchemaState::with_floor(&newer, Some(needs)), SchemaState::Ahead { found: 9_999 });
+        }
+        // It has been told that it would not understand it, or nothing; or lacks something itself.
+        for (applied, needs) in [(&newer[..], Some(9_999)), (&newer[..], None), (&newer[1..], Some(oldest))] {
+            assert_eq!(SchemaState::with_floor(applied, needs), SchemaState::Newer { found: 9_999 });
+        }
     }
 }

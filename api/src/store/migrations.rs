@@ -62,8 +62,10 @@ pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
     // Whoever looks before it has its turn takes for its own what another one is about to do. The lock ends with the session.
     pg.lock().await.map_err(failed)?;
     let before = applied_versions(pg).await?;
-    if let SchemaState::Newer { found } = SchemaState::of(&before) {
-        return Err(newer_schema(found));
+    match state(pg).await.map_err(failure::from_sqlx)? {
+        SchemaState::Newer { found } => return Err(newer_schema(found)),
+        SchemaState::Ahead { found } => return Ok(Applied { count: 0, version: found }),
+        SchemaState::Current | SchemaState::Behind { .. } => {}
     }
     MIGRATIONS.run(&mut *pg).await.map_err(failed)?;
     pg.unlock().await.map_err(failed)?;
@@ -129,6 +131,19 @@ pub(super) async fn versions(pg: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar("select version from _sqlx_migrations where success order by version")
         .fetch_all(pg)
         .await
+}
+
+/// How the schema relates to this version's.
+pub(super) async fn state(pg: &mut PgConnection) -> sqlx::Result<SchemaState> {
+    let applied = versions(&mut *pg).await?;
+    let has_floor: bool =
+        sqlx::query_scalar("select to_regclass('schema_floor') is not null").fetch_one(&mut *pg).await?;
+    let needs = if has_floor {
+        sqlx::query_scalar("select needs from schema_floor").fetch_optional(pg).await?
+    } else {
+        None
+    };
+    Ok(SchemaState::with_floor(&applied, needs))
 }
 
 pub(super) fn newer_schema(found: i64) -> Error {

@@ -5,7 +5,7 @@ use context_api::{
     store::{Applied, SchemaState, Store},
 };
 use futures_util::{StreamExt, stream};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::support::{Database, Engine, Process, command, free_port, options};
 
@@ -27,7 +27,7 @@ async fn eight_at_once_migrate_once() {
 }
 
 #[tokio::test]
-async fn serve_refuses_a_schema_that_is_missing_or_too_new_and_says_what_to_do() {
+async fn serve_refuses_a_schema_that_it_cannot_work_with_and_says_what_to_do() {
     let database = Database::create_bare().await;
     // The roles are there for the whole server once any test has migrated.
     Database::create_on(Engine::Native).await;
@@ -40,15 +40,26 @@ async fn serve_refuses_a_schema_that_is_missing_or_too_new_and_says_what_to_do()
     assert!(command(folder.path(), &variables).arg("migrate").status().unwrap().success());
     assert!(command(folder.path(), &variables).args(["migrate", "--check"]).status().unwrap().success());
     let mut superuser = database.superuser().await;
-    sqlx::query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'from the future', true, '', 0)")
-        .execute(&mut superuser)
-        .await
-        .unwrap();
-    superuser.close().await.unwrap();
+    let run = async |pg: &mut PgConnection, sql: &'static str| sqlx::raw_sql(sql).execute(pg).await.unwrap();
+    run(&mut superuser, "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'from the future', true, '', 0)").await;
+    // One that only adds: whoever is started anew while it is rolled out, or after it was given up, goes on.
+    let mut ahead = Process::serve(folder.path(), free_port(), &variables);
+    ahead.ready().await;
+    assert!(ahead.log().contains("a newer version has migrated the database"));
+    assert!(ahead.terminate().success());
+    for arguments in [["migrate"].as_slice(), &["migrate", "--check"]] {
+        let output = command(folder.path(), &variables).args(arguments).output().unwrap();
+        assert!(
+            output.status.success() && String::from_utf8(output.stdout).unwrap().contains("migration 9999")
+        );
+    }
+    // One that takes away.
+    run(&mut superuser, "update schema_floor set needs = 9999").await;
     let (status, said) = Process::serve(folder.path(), free_port(), &variables).exit();
     assert!(!status.success() && said.contains("migration 9999"), "{said}");
     let migrate = command(folder.path(), &variables).arg("migrate").output().unwrap();
     assert!(!migrate.status.success(), "an older version must not touch a newer schema");
+    superuser.close().await.unwrap();
 }
 
 /// `url` with another login.
