@@ -1,6 +1,10 @@
 //! Logs and metrics of the process. Logs go to standard error, so that what a command prints can be used by another.
 
-use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+use std::{
+    io::{BufWriter, IsTerminal},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
@@ -48,7 +52,8 @@ static LINES_LEFT_OUT: OnceLock<ErrorCounter> = OnceLock::new();
 /// guard is dropped the last ones are, for a second at most. Where whoever reads them is so slow that a hundred thousand wait,
 /// further ones are left out and counted: a service must not stand still because nobody reads its log.
 pub fn start_logging(options: &LogOptions) -> WorkerGuard {
-    let (lines, guard) = tracing_appender::non_blocking(std::io::stderr());
+    // Flushed whenever no line waits any more, so that many which come together are written at once.
+    let (lines, guard) = tracing_appender::non_blocking(BufWriter::new(std::io::stderr()));
     LINES_LEFT_OUT.get_or_init(|| lines.error_counter());
     let filter = LogOptions::filter(&options.directives).unwrap_or_default();
     let builder =
