@@ -152,9 +152,8 @@ impl Backups {
                 self.target.remove(&dumped.file).await?;
                 Err(failure)
             }
-            // That is why it was given up.
-            (Err(Failure { stage: Stage::Stopped, .. }), Err(failure)) => Err(failure),
-            (Err(failure), _) => Err(failure),
+            // A dump that was given up failed of what the other one did.
+            (Err(Failure { stage: Stage::Stopped, .. }), Err(failure)) | (Err(failure), _) => Err(failure),
         }
     }
 

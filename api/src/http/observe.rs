@@ -97,9 +97,11 @@ struct Meters {
     durations: Histogram,
 }
 
+type ByRoute = HashMap<String, Meters>;
+
 thread_local! {
-    /// By method, route and status, of which there are some hundred: to look them up by their labels costs several times as much.
-    static METERS: RefCell<HashMap<(&'static str, StatusCode), HashMap<String, Meters>>> = RefCell::default();
+    /// By method, status and route, of which there are some hundred: to look them up by their labels costs several times as much.
+    static METERS: RefCell<HashMap<(&'static str, StatusCode), ByRoute>> = RefCell::default();
 }
 
 fn count(method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {

@@ -201,7 +201,7 @@ impl S3 {
         // Also where pages hold nothing of ours, or the storage goes round in circles.
         for _ in 0..PAGES_MAX {
             if files.len() >= files_max {
-                break;
+                return Ok(files);
             }
             let mut list = ListObjectsV2::new(&self.bucket, Some(&self.credentials));
             list.with_prefix(prefix.as_str());
@@ -213,12 +213,10 @@ impl S3 {
             let page = ListObjectsV2::parse_response(&answer).in_stage(Stage::Storage)?;
             let names = page.contents.into_iter().map(|object| object.key);
             files.extend(names.filter_map(|key| key.strip_prefix(&prefix).map(str::to_owned)));
-            match page.next_continuation_token {
-                Some(token) => next = Some(token),
-                None => {
-                    files.sort_unstable();
-                    return Ok(files);
-                }
+            next = page.next_continuation_token;
+            if next.is_none() {
+                files.sort_unstable();
+                return Ok(files);
             }
         }
         Err(Failure::new(
