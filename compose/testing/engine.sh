@@ -7,6 +7,7 @@ set -euo pipefail
 
 ENGINE_READY_SECONDS_MAX=60
 ENGINE_STOP_SECONDS_MAX=60
+BUILD_CACHE_MAX=16GB
 # Where Compose 2 and buildx are when the host's release has none: static programs, which run on any.
 PLUGINS_SUITE=trixie
 
@@ -47,8 +48,10 @@ start_engine() {
   exec 8>"$root.lock"
   flock --nonblock 8 || die "another run has its engine in $root" "Wait until it has ended."
   export DOCKER_HOST=unix://$engine_folder/docker.sock
+  # Layers of sources that nobody has any more would fill the disk.
+  printf '{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "%s"}}}\n' "$BUILD_CACHE_MAX" >"$engine_folder/daemon.json"
   # Of a session of its own, so that Ctrl-C does not stop it before the containers are gone.
-  setsid dockerd --host "$DOCKER_HOST" --data-root "$root" --exec-root "$engine_folder/exec" \
+  setsid dockerd --config-file "$engine_folder/daemon.json" --host "$DOCKER_HOST" --data-root "$root" --exec-root "$engine_folder/exec" \
     --pidfile "$engine_folder/docker.pid" >"$engine_folder/log" 2>&1 </dev/null 8>&- &
   engine_pid=$!
   until docker version >/dev/null 2>&1; do

@@ -6,9 +6,11 @@
 set -euo pipefail
 
 PULL_SECONDS_MAX=300
-BUILD_SECONDS_MAX=1200
+# Of one image, on a machine that others keep busy.
+BUILD_SECONDS_MAX=2400
 STAND_INS_KEPT=stand-in.local
 STAND_IN_LABEL=dev.context-api.stand-in
+TEST_LABEL=dev.context-api.test
 
 stand_ins=()
 # Once one could not be pulled, the others need not be tried.
@@ -21,19 +23,21 @@ present() { docker image inspect "$1" >/dev/null 2>&1; }
 is_stand_in() { [ "$(docker image inspect --format "{{index .Config.Labels \"$STAND_IN_LABEL\"}}" "$1")" = true ]; }
 
 # provide_image NAME COMMAND…: COMMAND makes a stand-in. It is kept under a second name, which nobody could take for the published
-# one, for the next run.
+# one, so that the next run finds its layers.
 provide_image() {
-  local name=$1 kept=$STAND_INS_KEPT/$1
+  local name=$1
   shift
-  if ! present "$name" && ! pull "$name" && ! docker tag "$kept" "$name" 2>/dev/null; then
-    say "building a stand-in of $name"
+  if ! present "$name" && ! pull "$name"; then
     "$@" || die "no stand-in of $name could be built" "The reason is above."
   fi
   if is_stand_in "$name"; then
-    docker tag "$name" "$kept"
+    docker tag "$name" "$STAND_INS_KEPT/$name"
     stand_ins+=("$name")
   fi
 }
+
+# kept_or COMMAND NAME…: for those that no Dockerfile makes, which could tell what has changed.
+kept_or() { docker tag "$STAND_INS_KEPT/$2" "$2" 2>/dev/null || "$@"; }
 
 # The names of published images mean stand-ins only while they are needed.
 forget_stand_ins() {
@@ -64,6 +68,7 @@ build_quietly() {
 # reach the network through something that has a certificate of its own.
 build_base() {
   local name=$1 folder suite=trixie
+  say "building a stand-in of $name"
   command -v mmdebstrap >/dev/null || apt_install mmdebstrap
   folder=$(mktemp -d)
   {
@@ -90,6 +95,7 @@ build_base() {
 # The host's compiler, with what links its output.
 build_compiler() {
   local name=$1 base=$2 folder sysroot
+  say "building a stand-in of $name"
   require_cargo
   sysroot=$(rustc --print sysroot)
   folder=$(mktemp -d)
@@ -118,9 +124,9 @@ build_stand_in() {
 # Two versions of one program, which is all that a rollout needs, and two that do not start: one at all, one as a server.
 build_own() {
   say "building the images of Context API"
-  # The embedder has all that the API has, and most is compiled once for both.
+  # The embedder has all that the API has, and most is compiled once for both. It serves the model here, and is not what is tested.
   build_program api test-1 context-api
-  build_program embedder test-1 context-api-embedder
+  build_program embedder test-1 context-api-embedder --build-arg OPT_LEVEL=0
   build_program api test-2 context-api
   build_program backup test-1 context-api-backup
   build_program backup test-2 context-api-backup
@@ -130,12 +136,16 @@ build_own() {
   # They never get as far as their backups.
   docker tag context-api-backup:test-1 context-api-backup:test-missing
   docker tag context-api-backup:test-1 context-api-backup:test-broken
+  # Those of the last run, whose names these have taken.
+  docker image prune --force --filter "label=$TEST_LABEL=true" >/dev/null
 }
 
 build_program() {
   local target=$1 version=$2 name=$3
-  build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" \
-    --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" --build-arg "REVISION=$(revision)" . ||
+  shift 3
+  build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" --label "$TEST_LABEL=true" \
+    --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" \
+    --build-arg "REVISION=$(revision)" "$@" . ||
     die "the image $name could not be built" "The reason is above."
 }
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import trials
 from stack import Failed, Stack
@@ -11,7 +12,7 @@ from stack import Failed, Stack
 
 def main() -> int:
     wanted = sys.argv[1:]
-    names = [trial.__name__ for trial in trials.ALL]
+    names = [trial.__name__ for together in trials.ALL for trial in together]
     if unknown := [name for name in wanted if name not in names]:
         print(f"no such trial: {', '.join(unknown)}; there are {', '.join(names)}", file=sys.stderr)
         return 1
@@ -19,12 +20,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     stack, rows, started = Stack(), [], time.monotonic()
     try:
-        for trial in trials.ALL:
+        for together in trials.ALL:
             # The first one starts what all others need.
-            if wanted and trial is not trials.ALL[0] and trial.__name__ not in wanted:
-                continue
-            rows.append(attempt(trial, stack))
-            if trial is trials.ALL[0] and rows[-1][1] != "ok":
+            chosen = [trial for trial in together if not wanted or trial.__name__ in wanted or together is trials.ALL[0]]
+            with ThreadPoolExecutor(len(together)) as pool:
+                rows += pool.map(lambda trial: attempt(trial, stack), chosen)
+            if together is trials.ALL[0] and rows[-1][1] != "ok":
                 break
     finally:
         stack.remove()
@@ -34,7 +35,7 @@ def main() -> int:
 
 def attempt(trial, stack: Stack) -> tuple:
     began = time.monotonic()
-    print(f"... {trial.__name__}", file=sys.stderr, flush=True)
+    print(f"{trial.__name__} ...", file=sys.stderr, flush=True)
     try:
         outcome, words = "ok", trial(stack)
     except Failed as failure:
@@ -44,7 +45,7 @@ def attempt(trial, stack: Stack) -> tuple:
     seconds = time.monotonic() - began
     if outcome != "ok":
         print(stack.last_words(), file=sys.stderr)
-    print(f"    {outcome} in {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
+    print(f"{trial.__name__} {outcome} in {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
     return trial.__doc__.strip().splitlines()[0], outcome, seconds, words
 
 
