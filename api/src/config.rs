@@ -41,6 +41,24 @@
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
+//! `serve` and `worker` also read those of OpenTelemetry about traces, in `config/traces.rs`:
+//!
+//! | Variable | Default | |
+//! |---|---|---|
+//! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | no traces | address of a collector, with its path |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | no traces | the same without `/v1/traces` |
+//! | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_HEADERS` | | what it is sent besides, a secret |
+//! | `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT` | `10000` | milliseconds for one request |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL`, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` | `http/protobuf` | and nothing else |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION` | `none` | and nothing else |
+//! | `OTEL_TRACES_EXPORTER` | `otlp` | or `none` |
+//! | `OTEL_SDK_DISABLED` | `false` | `true`: no traces |
+//! | `OTEL_SERVICE_NAME` | `context-api` | what the collector calls this process |
+//! | `OTEL_RESOURCE_ATTRIBUTES` | | what else it is told of it |
+//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | which traces are recorded |
+//! | `OTEL_BSP_SCHEDULE_DELAY` | `5000` | milliseconds that a span waits for others to be sent with it |
+//! | `OTEL_BSP_MAX_QUEUE_SIZE` | `2048` | spans that wait; further ones are left out |
+//!
 //! The commands about backups read those in `config/backup.rs`.
 //!
 //! `context-api embedder` reads `BIND_ADDR` (default `127.0.0.1:3000`), `HTTP_WORKERS`, `SHUTDOWN_GRACE_SECONDS`,
@@ -53,6 +71,7 @@ mod limits;
 mod provider;
 mod remote_cache;
 mod source;
+mod traces;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -61,6 +80,7 @@ pub use self::provider::embedding_threads;
 pub use self::{
     backup::{backup, timetable},
     source::{ConfigError, Source},
+    traces::traces,
 };
 use crate::{
     cache::RedisOptions,
@@ -68,7 +88,7 @@ use crate::{
     embedding::{Provider, RerankOptions},
     http::ServerOptions,
     store::ConnectOptions,
-    telemetry::{LogFormat, LogOptions},
+    telemetry::{LogFormat, LogOptions, TraceOptions},
 };
 
 /// Where the data is.
@@ -101,6 +121,7 @@ pub struct Config {
     pub limits: Limits,
     pub answer_limits: AnswerLimits,
     pub log: LogOptions,
+    pub traces: Option<TraceOptions>,
 }
 
 const BIND_DEFAULT: &str = "127.0.0.1:8000";
@@ -135,6 +156,7 @@ impl Config {
             limits: limits::limits(source)?,
             answer_limits: limits::answers(source)?,
             log: log(source)?,
+            traces: traces(source)?,
         })
     }
 }

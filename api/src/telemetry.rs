@@ -1,4 +1,10 @@
-//! Logs and metrics of the process. Logs go to standard error, so that what a command prints can be used by another.
+//! Logs, metrics and traces of the process. Logs go to standard error, so that what a command prints can be used by another.
+//! Imports `domain` and `error`.
+
+mod export;
+mod lines;
+pub mod spans;
+mod traceparent;
 
 use std::{
     io::{BufWriter, IsTerminal},
@@ -9,6 +15,9 @@ use std::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
+
+pub use self::export::{Sampling, TraceGuard, TraceOptions, start_traces};
+use self::lines::WithTrace;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +69,13 @@ pub fn start_logging(options: &LogOptions) -> WorkerGuard {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_span_events(FmtSpan::NONE);
     let result = match options.format {
         LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+            let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            builder.map_event_format(WithTrace).try_init()
         }
-        LogFormat::Pretty => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Pretty => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal());
+            builder.map_event_format(WithTrace).try_init()
+        }
     };
     // Only fails when logging was started before.
     result.ok();
@@ -125,6 +138,7 @@ fn describe() {
         "Contexts that an embedding space beside the active one lacks, by space and kind."
     );
     describe_counter!("cache_remote_failures_total", "Calls that Redis did not answer.");
+    describe_counter!("trace_spans_lost_total", "Spans that the collector did not take.");
     describe_backups();
     describe_gauge!("database_connections", "Open connections.");
     describe_gauge!("database_connections_idle", "Open connections that nobody uses.");

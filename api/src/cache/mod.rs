@@ -1,5 +1,5 @@
 //! What may be forgotten at any moment. A tier in this process, and Redis behind it for all replicas; every failure of
-//! Redis is a miss, never an error. Imports `domain` and `error`.
+//! Redis is a miss, never an error. Imports `domain`, `error` and `telemetry`.
 
 mod answers;
 mod endpoint;

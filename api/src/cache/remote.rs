@@ -17,7 +17,10 @@ use super::{
     endpoint::{REDIS_URL_FORMS, RedisOptions},
     link::{Connection, Link, Redirects},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    telemetry::spans,
+};
 
 /// Longer than any answer of a healthy Redis, shorter than what a caller notices.
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -88,7 +91,7 @@ impl Remote {
     }
 
     pub(super) async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.ask(async |mut redis| {
+        self.ask("GET", async |mut redis| {
             redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(&mut redis).await
         })
         .await
@@ -98,20 +101,20 @@ impl Remote {
     pub(super) async fn set(&self, key: &[u8], value: &[u8], ttl: Duration) {
         let mut command = redis::cmd("SET");
         command.arg(key).arg(value).arg("PX").arg(ttl.as_millis() as u64);
-        self.ask(async |mut redis| command.query_async::<()>(&mut redis).await).await;
+        self.ask("SET", async |mut redis| command.query_async::<()>(&mut redis).await).await;
     }
 
     pub(super) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
-        self.ask(async |mut redis| script.invoke_async(&mut redis).await).await
+        self.ask("EVALSHA", async |mut redis| script.invoke_async(&mut redis).await).await
     }
 
     pub(super) async fn pipe<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Option<T> {
-        self.ask(async |mut redis| pipeline.query_async(&mut redis).await).await
+        self.ask("PIPELINE", async |mut redis| pipeline.query_async(&mut redis).await).await
     }
 
     /// Makes everybody doubt what Redis was told before. None when it is not there.
     pub(super) async fn begin_epoch(&self) -> Option<()> {
-        self.ask(async |redis| probe(redis, Probe::Epoch).await).await
+        self.ask("SET", async |redis| probe(redis, Probe::Epoch).await).await
     }
 
     /// Finds out whether what has just failed was no more than a connection that had broken, and mends it.
@@ -144,23 +147,29 @@ impl Remote {
     }
 
     pub(super) async fn state(&self) -> RemoteState {
-        match self.ask(async |redis| probe(redis, Probe::Ping).await).await {
+        match self.ask("PING", async |redis| probe(redis, Probe::Ping).await).await {
             Some(()) => RemoteState::Up,
             None => RemoteState::Down,
         }
     }
 
     /// Asks unless Redis is away; a failure of any kind is none.
-    async fn ask<T>(&self, call: impl AsyncFnOnce(Connection) -> RedisResult<T>) -> Option<T> {
+    async fn ask<T>(
+        &self,
+        command: &'static str,
+        call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
+    ) -> Option<T> {
         if !self.is_up() {
             return None;
         }
-        let asked = Box::pin(async { call(self.0.link.connection().await?).await });
+        let span = spans::redis(command);
+        let asked = span.around(Box::pin(async { call(self.0.link.connection().await?).await }));
         let reason = match tokio::time::timeout(CONNECT_DEADLINE, asked).await {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
+        span.fail("unavailable");
         self.note_outage(&reason);
         None
     }

@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     config::{self, Source},
     http,
-    telemetry::start_logging,
+    telemetry::{start_logging, start_traces},
 };
 
 /// What every command may fail with; shown as one line.
@@ -103,6 +103,11 @@ fn execute(command: Command) -> CommandResult {
     }
     let source = Source::from_environment();
     let _logging = start_logging(&config::log(&source)?);
+    // Outside of the runtime, and dropped when that has ended: the last spans are sent by this thread.
+    let _traces = match command {
+        Command::Serve | Command::Worker => config::traces(&source)?.map(start_traces).transpose()?,
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match command {

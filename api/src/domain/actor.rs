@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{DEFAULT_TENANT, Scope, TenantId, UserId};
+use super::{DEFAULT_TENANT, Scope, TenantId, TraceLink, UserId};
 use crate::error::{Code, Error, Result};
 
 /// Whose rows may be reached: those of one tenant, or of one user of it.
@@ -51,12 +51,14 @@ pub struct Actor {
     pub api_key: Option<Uuid>,
     /// As in the answer's `X-Request-ID`.
     pub request_id: Option<Arc<str>>,
+    /// The span in which it is written, if that is recorded.
+    pub trace: Option<TraceLink>,
 }
 
 impl Actor {
     /// The service itself, or the one who operates it.
     pub fn operator(tenant: TenantId) -> Self {
-        Self { access: Access::whole(tenant), api_key: None, request_id: None }
+        Self { access: Access::whole(tenant), api_key: None, request_id: None, trace: None }
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -106,7 +108,7 @@ impl Principal {
     }
 
     pub fn actor(&self, request_id: Option<Arc<str>>) -> Actor {
-        Actor { access: self.access, api_key: Some(self.api_key), request_id }
+        Actor { access: self.access, api_key: Some(self.api_key), request_id, trace: None }
     }
 }
 

@@ -30,6 +30,7 @@ mod retention;
 mod search;
 mod space;
 mod tenant;
+mod trace;
 mod transfer;
 mod usage;
 mod vector;
@@ -73,6 +74,7 @@ pub use space::{
     Pace, Space, SpaceFailure, SpaceInfo, SpaceStatus, SpaceWork, Survey,
 };
 pub use tenant::{Tenant, TenantName};
+pub use trace::TraceLink;
 pub use transfer::{ExportLine, ImportCounts, ImportLine, ImportReport, Imported, Origin, derived_id};
 pub use usage::{EmbeddingBacklog, Retried, Stored, Usage};
 pub use vector::Vector;

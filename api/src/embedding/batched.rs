@@ -18,7 +18,7 @@ use futures_util::{
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{EmbedError, Embedder, Model, Purpose};
-use crate::domain::Vector;
+use crate::{domain::Vector, telemetry::spans::Origin};
 
 /// How long a query waits for company while as many calls are under way as keep the provider busy.
 const WAIT_MAX: Duration = Duration::from_millis(5);
@@ -53,6 +53,7 @@ struct State {
 struct Waiting {
     number: u64,
     texts: Vec<String>,
+    origin: Origin,
     /// Closed when nobody waits for it any more.
     answer: oneshot::Sender<Answer>,
 }
@@ -116,7 +117,7 @@ impl<E: Embedder + 'static> Queue<E> {
         let (answer, answered) = oneshot::channel();
         let number = state.next;
         state.next += 1;
-        state.waiting.push_back(Waiting { number, texts, answer });
+        state.waiting.push_back(Waiting { number, texts, origin: Origin::here(), answer });
         Ok(Begun::Waiting(number, answered))
     }
 
@@ -134,9 +135,12 @@ impl<E: Embedder + 'static> Queue<E> {
         state.calls += 1;
         drop(state);
         let call = Call(Arc::clone(self));
+        // A call is in one trace, whomever else it is for: in the first that is recorded.
+        let origin = together.iter().map(|waiting| &waiting.origin).find(|origin| origin.is_recorded());
+        let origin = origin.cloned().unwrap_or_default();
         // Without a runtime the process ends, and so does the call.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { call.0.answer(together).await });
+            runtime.spawn(origin.around(async move { call.0.answer(together).await }));
         }
     }
 

@@ -1,5 +1,5 @@
-//! Turning text into vectors. A provider is a way to a model; everything above sees the trait alone. Imports `domain`
-//! and `error`.
+//! Turning text into vectors. A provider is a way to a model; everything above sees the trait alone. Imports `domain`,
+//! `error` and `telemetry`.
 
 mod batched;
 #[cfg(feature = "builtin-embedder")]

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use reqwest::{
+    Client, Method, Request, RequestBuilder, Response, StatusCode,
+    header::{HeaderName, HeaderValue, RETRY_AFTER},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::EmbedError;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    telemetry::spans::{self, Span},
+};
 
 /// One batch of documents on a small machine takes seconds.
 pub(super) const EMBED_DEADLINE: Duration = Duration::from_secs(20);
@@ -17,6 +23,8 @@ pub(super) const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// 128 vectors of 4,000 numbers as JSON.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of which trace and span a call is, as W3C Trace Context has it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Characters of a provider's own words that are kept.
 const DETAIL_CHARS_MAX: usize = 300;
 
@@ -38,19 +46,39 @@ pub(super) fn authorize(request: RequestBuilder, api_key: Option<&SecretString>)
     }
 }
 
-/// Sends `request` and reads its answer.
+/// Sends `request`, as part of the trace that it belongs to, and reads its answer.
 pub(super) async fn send<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, EmbedError> {
-    // A refused or reset connection is a provider that restarts; a deadline is one that is busy.
-    let response = request.send().await.map_err(|error| EmbedError::transient(describe(&error)))?;
-    let status = response.status();
-    let retry_after = retry_after(&response);
-    let body = read_body(response).await?;
+    let (client, request) = request.build_split();
+    let mut request = request.map_err(|error| EmbedError::transient(describe(&error)))?;
+    let url = request.url();
+    let method = if request.method() == Method::GET { "GET" } else { "POST" };
+    let span = spans::client(method, url.host_str(), url.port_or_known_default());
+    if let Some(traceparent) = span.traceparent().and_then(|text| HeaderValue::from_str(&text).ok()) {
+        request.headers_mut().insert(TRACEPARENT, traceparent);
+    }
+    let exchanged = span.around(exchange(&client, request, &span)).await;
+    if exchanged.is_err() {
+        span.fail("connection");
+    }
+    let (status, retry_after, body) = exchanged?;
     if !status.is_success() {
         return Err(refusal(status, &body, retry_after));
     }
     serde_json::from_slice(&body).map_err(|error| {
         EmbedError::unusable(format!("the provider sent something else than expected: {error}"))
     })
+}
+
+async fn exchange(
+    client: &Client,
+    request: Request,
+    span: &Span,
+) -> Result<(StatusCode, Option<Duration>, Vec<u8>), EmbedError> {
+    // A refused or reset connection is a provider that restarts; a deadline is one that is busy.
+    let response = client.execute(request).await.map_err(|error| EmbedError::transient(describe(&error)))?;
+    let (status, retry_after) = (response.status(), retry_after(&response));
+    span.replied(status.as_u16());
+    Ok((status, retry_after, read_body(response).await?))
 }
 
 /// Whether there is a server that lets us in, whatever it answers otherwise.

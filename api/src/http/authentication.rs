@@ -6,6 +6,7 @@ use super::{State, freshness::insists_on_new, problem::Problem, routed_path};
 use crate::{
     domain::{Access, Actor, ApiKey, Principal, Scope},
     error::{Code, Error, Result},
+    telemetry::spans,
 };
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -126,7 +127,7 @@ impl<R> Caller<R> {
     }
 
     pub(super) fn actor(&self) -> Actor {
-        self.principal.actor(self.request_id.clone())
+        Actor { trace: spans::link(), ..self.principal.actor(self.request_id.clone()) }
     }
 }
 

@@ -1,5 +1,5 @@
-//! HTTP: routes, what they accept and what they answer. Knows neither SQL nor providers. Imports `service`, `domain`
-//! and `error`.
+//! HTTP: routes, what they accept and what they answer. Knows neither SQL nor providers. Imports `service`,
+//! `domain`, `error` and `telemetry`.
 
 mod answers;
 mod api_keys;

@@ -1,4 +1,4 @@
-//! Around every request: an id, a span, one line in the log, metrics, a deadline, and a net under panics.
+//! Around every request: an id, a span, a span of its trace, one line in the log, metrics, a deadline, and a net under panics.
 
 use std::{cell::RefCell, collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     domain::{Allowance, limits::REQUEST_DEADLINE},
     error::{Code, Error},
+    telemetry::spans::{self, Span},
 };
 
 /// Characters of a caller's own request id.
@@ -43,13 +44,39 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
+/// Where a trace that the caller has begun goes on, as W3C Trace Context has it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Wraps the whole application.
 pub(super) async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let started = Instant::now();
     let id = request_id(&request);
+    let span = span(&request, &id);
+    span.around(observe_in(&span, id, request, next)).await
+}
+
+/// Health checks have none: they come all the time and say nothing about anybody's request.
+fn span(request: &ServiceRequest, id: &str) -> Span {
+    if !spans::are_on() || routed_path(request).starts_with("/health") {
+        return Span::default();
+    }
+    let mut given = request.headers().get_all(TRACEPARENT);
+    let traceparent = match (given.next(), given.next()) {
+        (Some(only), None) => only.to_str().ok(),
+        _ => None,
+    };
+    spans::server(known_method(request.method()).unwrap_or("_OTHER"), id, traceparent)
+}
+
+async fn observe_in(
+    trace: &Span,
+    id: String,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.as_str().into()));
     let span = tracing::info_span!("http.request", request.id = %id);
@@ -71,11 +98,11 @@ pub(super) async fn observe(
         )),
     };
     let (status, route) = match &response {
-        Ok(response) => {
-            (response.status(), response.request().match_pattern().unwrap_or_else(|| "none".to_owned()))
-        }
-        Err(error) => (error.as_response_error().status_code(), "none".to_owned()),
+        Ok(response) => (response.status(), response.request().match_pattern()),
+        Err(error) => (error.as_response_error().status_code(), None),
     };
+    trace.answered(known_method(&method).unwrap_or("HTTP"), route.as_deref(), status.as_u16());
+    let route = route.as_deref().unwrap_or("none");
     let elapsed = started.elapsed();
     // With the id itself: a span's fields would be read back from their text for each line.
     tracing::info!(
@@ -87,7 +114,7 @@ pub(super) async fn observe(
         duration_ms = elapsed.as_secs_f64() * 1000.0,
         "request"
     );
-    count(known_method(&method), &route, status, elapsed);
+    count(known_method(&method).unwrap_or("other"), route, status, elapsed);
     response
 }
 
@@ -133,7 +160,7 @@ impl Meters {
 }
 
 /// A method as a label. A caller may invent methods, and each new label costs memory for ever.
-fn known_method(method: &Method) -> &'static str {
+fn known_method(method: &Method) -> Option<&'static str> {
     let known = [
         Method::GET,
         Method::POST,
@@ -144,7 +171,7 @@ fn known_method(method: &Method) -> &'static str {
         Method::OPTIONS,
     ];
     let names = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-    known.iter().position(|other| other == method).map_or("other", |index| names[index])
+    known.iter().position(|other| other == method).map(|index| names[index])
 }
 
 /// The caller's `X-Request-ID` when it is a plain short word, so that it cannot forge log lines; otherwise a new one.

@@ -1,14 +1,18 @@
 //! One batch of texts. When the provider cannot do it because of one of them, the batch is halved until that text stands
 //! alone; it is put off or given up, and the others are embedded.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{Service, breaker::jitter, embed::Turn, provider::is_of};
 use crate::{
-    domain::{ContextId, Vector},
+    domain::{ContextId, TraceLink, Vector},
     embedding::{EmbedError, Purpose},
     error::Result,
     store::{ChunkVector, Line, PendingContext},
+    telemetry::spans::{self, Span},
 };
 
 /// How often a text that spoils the provider's answer is tried.
@@ -30,6 +34,7 @@ struct Open {
     version: i64,
     attempts: i32,
     has_failed: bool,
+    trace: Option<TraceLink>,
     /// Chunks that are not embedded yet.
     missing: usize,
     vectors: Vec<ChunkVector>,
@@ -52,15 +57,23 @@ impl Claims {
 
     /// Takes a context in; answers its chunks.
     pub(super) fn add(&mut self, context: PendingContext) -> impl Iterator<Item = Piece> + use<> {
-        let PendingContext { id, version, attempts, has_failed, chunks } = context;
-        self.open
-            .insert(id, Open { version, attempts, has_failed, missing: chunks.len(), vectors: Vec::new() });
+        let PendingContext { id, version, attempts, has_failed, trace, chunks } = context;
+        let missing = chunks.len();
+        self.open.insert(id, Open { version, attempts, has_failed, trace, missing, vectors: Vec::new() });
         chunks.into_iter().map(move |chunk| Piece { context: id, chunk_no: chunk.chunk_no, text: chunk.text })
     }
 
     /// Those that are not written yet.
     pub(super) fn waiting(&self) -> Vec<(ContextId, i64)> {
         self.open.iter().map(|(id, open)| (*id, open.version)).collect()
+    }
+
+    /// The span of a batch, if one of its texts was written in a trace.
+    pub(super) fn span(&self, batch: &[Piece]) -> Span {
+        let contexts: HashSet<ContextId> = batch.iter().map(|piece| piece.context).collect();
+        let trace = |context| self.open.get(context).and_then(|open| open.trace);
+        let traces: HashSet<TraceLink> = contexts.iter().filter_map(trace).collect();
+        spans::batch(traces, contexts.len(), batch.len())
     }
 
     /// The contexts, with their versions and vectors, of which none is missing; closes those.

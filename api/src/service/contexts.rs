@@ -15,6 +15,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     store::{Deletion, OnKey, Unit, WriteRow, Written},
+    telemetry::spans,
 };
 
 impl Service {
@@ -41,11 +42,11 @@ impl Service {
             // By far the most frequent way: one round trip.
             room.require()?;
             let row = write_row(id, new, space.as_ref(), None)?;
-            let written =
-                match self.store.create_context(actor, space_id(space.as_ref()), row, OnKey::Update).await? {
-                    Some(written) => written,
-                    None => Written { context: self.unchanged(actor, new).await?, created: false },
-                };
+            let write = self.store.create_context(actor, space_id(space.as_ref()), row, OnKey::Update);
+            let written = match spans::database("write context", write).await? {
+                Some(written) => written,
+                None => Written { context: self.unchanged(actor, new).await?, created: false },
+            };
             answer(&written)
         } else {
             let work = async |unit: &mut Unit| {
@@ -85,8 +86,10 @@ impl Service {
         as_of: Option<OffsetDateTime>,
     ) -> Result<Context> {
         let found = match as_of {
-            Some(at) => self.store.find_context_as_of(access, id, at).await?,
-            None => self.store.find_context(access, id).await?,
+            Some(at) => {
+                spans::database("read past context", self.store.find_context_as_of(access, id, at)).await?
+            }
+            None => spans::database("read context", self.store.find_context(access, id)).await?,
         };
         let mut context = found.ok_or_else(not_found)?;
         if as_of.is_none() {
@@ -106,7 +109,8 @@ impl Service {
             return;
         }
         let versions: Vec<_> = due.iter().map(|context| (context.id, context.version)).collect();
-        match self.store.extend_life(access.tenant, &versions).await {
+        let extend = self.store.extend_life(access.tenant, &versions);
+        match spans::database("extend life", extend).await {
             Ok(extended) => {
                 for (id, expires_at) in extended {
                     if let Some(context) = due.iter_mut().find(|context| context.id == id) {
@@ -121,20 +125,26 @@ impl Service {
     /// # Errors
     /// [`Code::DatabaseUnavailable`].
     pub async fn list_contexts(&self, access: Access, request: &ListRequest) -> Result<Page<Context>> {
-        let rows = match request.selection.as_of {
-            Some(at) => self.store.list_contexts_as_of(access.tenant, request, at).await?,
-            None => self.store.list_contexts(access.tenant, request).await?,
+        let list = async {
+            match request.selection.as_of {
+                Some(at) => self.store.list_contexts_as_of(access.tenant, request, at).await,
+                None => self.store.list_contexts(access.tenant, request).await,
+            }
         };
+        let rows = spans::database("list contexts", list).await?;
         Ok(Page::from_overfetch(rows.rows, request.limit, rows.cut, |context| Cursor::at(context.id)))
     }
 
     /// # Errors
     /// [`Code::DatabaseUnavailable`]; [`Code::DeadlineExceeded`] when there are too many to be counted in time.
     pub async fn count_contexts(&self, access: Access, selection: &Selection) -> Result<u64> {
-        match selection.as_of {
-            Some(at) => self.store.count_contexts_as_of(access.tenant, selection, at).await,
-            None => self.store.count_contexts(access.tenant, selection).await,
-        }
+        let count = async {
+            match selection.as_of {
+                Some(at) => self.store.count_contexts_as_of(access.tenant, selection, at).await,
+                None => self.store.count_contexts(access.tenant, selection).await,
+            }
+        };
+        spans::database("count contexts", count).await
     }
 
     /// Puts `new` in the place of a context.
@@ -209,7 +219,7 @@ impl Service {
     ) -> Result<()> {
         let deletion = [Deletion { id, expected: None }];
         let deleted = if *precondition == Precondition::None {
-            self.store.delete_contexts(actor, &deletion, purge).await?
+            spans::database("delete context", self.store.delete_contexts(actor, &deletion, purge)).await?
         } else {
             in_unit(&self.store, actor.access, async |unit| {
                 let current = unit.lock_context(id).await?.filter(|context| context.is_active || purge);

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     domain::{Space, SpaceId, SpaceInfo, SpaceStatus, TenantId},
     embedding::{EmbedError, Purpose},
-    error::Result,
+    error::{Error, Result},
     store::{Line, PendingContext, Queue, TurnSize},
+    telemetry::spans,
 };
 
 /// Tenants that are looked up at once.
@@ -220,11 +221,20 @@ impl Service {
                 *caller = turn.provider.caller().await;
             }
             let batch: Vec<Piece> = pieces.by_ref().take(turn.provider.embedder.batch_texts_max()).collect();
-            let outcome = self.embed_batch(turn, claims, batch).await?;
-            if outcome.is_ok() {
-                *caller = None;
+            let span = claims.span(&batch);
+            let embed = async {
+                let outcome = self.embed_batch(turn, claims, batch).await?;
+                if outcome.is_ok() {
+                    *caller = None;
+                }
+                self.save_finished(turn, claims).await?;
+                Ok::<_, Error>(outcome)
+            };
+            let outcome = span.around(embed).await?;
+            if outcome.is_err() {
+                span.fail("provider_unavailable");
             }
-            self.save_finished(turn, claims).await?;
+            drop(span);
             if outcome.is_err() {
                 return Ok(outcome);
             }
@@ -249,7 +259,8 @@ impl Service {
         if contexts.is_empty() {
             return Ok(());
         }
-        let saved = self.store.save_embeddings(turn.line, &contexts, &vectors).await?;
+        let save = self.store.save_embeddings(turn.line, &contexts, &vectors);
+        let saved = spans::database("save embeddings", save).await?;
         if saved < contexts.len() as u64 {
             // Written again, or meant for a space that is another's turn now: whoever comes next finds them at once.
             self.store.postpone(turn.line, &contexts, Duration::ZERO, None).await?;

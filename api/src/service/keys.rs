@@ -17,6 +17,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     store::{Store, Unit},
+    telemetry::spans,
 };
 
 /// How long a verified key is trusted without asking again: the longest time that a revoked key still works.
@@ -64,7 +65,8 @@ impl Keys {
     }
 
     async fn find(&self, hash: ApiKeyHash) -> Result<Principal> {
-        let principal = self.store.find_principal(hash).await?.ok_or_else(|| {
+        let find = spans::database("find API key", self.store.find_principal(hash));
+        let principal = find.await?.ok_or_else(|| {
             Error::new(
                 Code::InvalidApiKey,
                 "This API key is not known here; it may have been revoked or have expired.",

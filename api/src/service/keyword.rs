@@ -13,6 +13,7 @@ use crate::{
     domain::{KeywordQuery, SearchScope, TenantId},
     error::Result,
     store::{ChunkHit, Match, SCOPE_CHUNKS_MAX, Scan, Weighted},
+    telemetry::spans,
 };
 
 /// The first round reads chunks with the rarest words, as many words as have so many chunks together; each further one
@@ -53,7 +54,8 @@ impl Service {
         scope: &SearchScope,
         depth: usize,
     ) -> Result<KeywordLeg> {
-        let facts = self.store.keyword_facts(tenant, query, scope).await?;
+        let facts =
+            spans::database("read word statistics", self.store.keyword_facts(tenant, query, scope)).await?;
         let words = Words::new(&facts);
         let mut search =
             Search { service: self, tenant, scope, depth, words, hits: Vec::new(), complete: true };
@@ -86,7 +88,8 @@ impl Service {
         }
         let candidates = words.required.clone().unwrap_or_else(|| any_of(&words.weighted));
         let ranking = words.ranking(&candidates, Scan::Scope, 0, 0);
-        self.store.keyword_scores(tenant, &ranking, scope, hits).await
+        let score = self.store.keyword_scores(tenant, &ranking, scope, hits);
+        spans::database("score by words", score).await
     }
 }
 
@@ -177,7 +180,8 @@ impl Search<'_> {
         let candidates_max = WORK_MAX / (parts as i64 + 2);
         let found = best_per_context(self.depth, async |chunks_max| {
             let ranking = self.words.ranking(candidates, scan, candidates_max, chunks_max);
-            let ranked = self.service.store.keyword_ranked(self.tenant, &ranking, self.scope).await?;
+            let rank = self.service.store.keyword_ranked(self.tenant, &ranking, self.scope);
+            let ranked = spans::database("search by words", rank).await?;
             Ok((ranked.hits, ranked.candidates < candidates_max))
         })
         .await?;

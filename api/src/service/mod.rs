@@ -1,5 +1,5 @@
 //! What the product does, in terms of the domain. Knows no HTTP and no SQL. Imports `store`, `embedding`, `cache`,
-//! `domain` and `error`.
+//! `domain`, `error` and `telemetry`.
 
 mod answers;
 mod audit;

@@ -9,6 +9,7 @@ use crate::{
     domain::{Access, Actor, IdempotentRequest, KeptAnswer},
     error::{Code, Error, Result},
     store::{Claim, Store, Unit},
+    telemetry::spans,
 };
 
 /// How often a write is tried that another one was in the way of. After that the caller decides.
@@ -52,7 +53,11 @@ pub(super) async fn in_unit<T>(
         .with_jitter()
         .with_min_delay(Duration::from_millis(5))
         .with_max_times(TRIES_MAX - 1);
-    attempt.retry(backoff).when(|error: &Error| error.code == Code::DatabaseBusy).await
+    // Not around it: a unit is large, and would be held twice.
+    let span = spans::statements("transaction");
+    let result = attempt.retry(backoff).when(|error: &Error| error.code == Code::DatabaseBusy).await;
+    span.settle(&result);
+    result
 }
 
 /// As [`in_unit`], and keeps the answer for whoever sends the request again.

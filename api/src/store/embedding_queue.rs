@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Store, embedding_work, embeddings};
 use crate::{
-    domain::{ContextId, SpaceId, TenantId, Vector},
+    domain::{ContextId, SpaceId, TenantId, TraceLink, Vector},
     error::{Error, Result},
 };
 
@@ -49,6 +49,8 @@ pub struct PendingContext {
     pub attempts: i32,
     /// Whether an attempt has failed before, for whatever reason.
     pub has_failed: bool,
+    /// In which the text was written, if that was recorded.
+    pub trace: Option<TraceLink>,
     /// Empty when the context was written again in the moment of the claim, and in the work of a space also when nothing lacks.
     pub chunks: Vec<PendingChunk>,
 }
@@ -239,11 +241,13 @@ fn pending_from_rows(rows: &[PgRow]) -> Result<Vec<PendingContext>> {
     for row in rows {
         let id = ContextId(row.try_get("id").map_err(Error::internal)?);
         if contexts.last().is_none_or(|last| last.id != id) {
+            let trace: Option<&[u8]> = row.try_get("embedding_trace").map_err(Error::internal)?;
             contexts.push(PendingContext {
                 id,
                 version: row.try_get("version").map_err(Error::internal)?,
                 attempts: row.try_get("embedding_attempts").map_err(Error::internal)?,
                 has_failed: row.try_get("has_failed").map_err(Error::internal)?,
+                trace: trace.and_then(TraceLink::from_bytes),
                 chunks: Vec::new(),
             });
         }

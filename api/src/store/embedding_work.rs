@@ -43,7 +43,7 @@ macro_rules! lacking_chunks {
     };
 }
 
-/// What is written now comes first. A context that lacks nothing is answered without chunks: it is to be saved as it is.
+/// What is written now comes first, and alone belongs to a trace. A context that lacks nothing is answered without chunks: it is to be saved as it is.
 const CLAIM: &str = concat!(
     "with due as (
          select w.context_id, w.is_fresh, w.due_at from embedding_work w
@@ -53,7 +53,8 @@ const CLAIM: &str = concat!(
          limit $2
          for update skip locked
      ), lacking as materialized (
-         select due.*, c.text_version as version, l.chunk_no
+         select due.*, c.text_version as version, case when due.is_fresh then c.embedding_trace end as embedding_trace,
+                l.chunk_no
          from due join contexts c on c.tenant_id = $1 and c.id = due.context_id
          left join lateral (select k.chunk_no from ",
     lacking_chunks!("$5", "c.id", "c.text_version"),
@@ -70,7 +71,8 @@ const CLAIM: &str = concat!(
            and (counted.chunks_so_far <= $4 or counted.chunks_so_far = counted.chunks)
          returning w.context_id, w.attempts, w.error is not null as has_failed
      )
-     select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, k.chunk_no, k.text
+     select l.context_id as id, l.version, claimed.attempts as embedding_attempts, claimed.has_failed, l.embedding_trace,
+            k.chunk_no, k.text
      from claimed join lacking l on l.context_id = claimed.context_id
      left join chunks k on k.tenant_id = $1 and k.context_id = l.context_id and k.version = l.version and k.chunk_no = l.chunk_no
      order by l.context_id, l.chunk_no"

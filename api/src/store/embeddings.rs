@@ -38,9 +38,11 @@ const CLAIM: &str = "
         from counted
         where c.tenant_id = $1 and c.id = counted.id
           and (counted.chunks_so_far <= $4 or counted.chunks_so_far = counted.chunks)
-        returning c.id, c.text_version as version, c.embedding_attempts, c.embedding_error is not null as has_failed
+        returning c.id, c.text_version as version, c.embedding_attempts, c.embedding_error is not null as has_failed,
+                  c.embedding_trace
     )
-    select claimed.id, claimed.version, claimed.embedding_attempts, claimed.has_failed, k.chunk_no, k.text
+    select claimed.id, claimed.version, claimed.embedding_attempts, claimed.has_failed, claimed.embedding_trace, k.chunk_no,
+           k.text
     from claimed
     left join chunks k on k.tenant_id = $1 and k.context_id = claimed.id and k.version = claimed.version
     order by claimed.id, k.chunk_no";

@@ -10,21 +10,22 @@ const ARROW: [(&str, &[&str]); 12] = [
     ("error", &[]),
     ("domain", &["error"]),
     ("store", &["domain", "error"]),
-    ("embedding", &["domain", "error"]),
+    ("embedding", &["domain", "error", "telemetry"]),
     // A program of its own, which only the command line starts.
     ("embedding_server", &["error"]),
-    ("cache", &["domain", "error"]),
-    ("service", &["store", "embedding", "cache", "domain", "error"]),
+    ("cache", &["domain", "error", "telemetry"]),
+    ("service", &["store", "embedding", "cache", "domain", "error", "telemetry"]),
     ("worker", &["service", "domain", "error"]),
     // What it saves is no tenant's but the whole database: docs/adr/0022.
     ("backup", &["service", "store", "cache", "domain", "error"]),
-    ("http", &["service", "domain", "error"]),
-    ("telemetry", &[]),
+    ("http", &["service", "domain", "error", "telemetry"]),
+    // Below all that has spans.
+    ("telemetry", &["domain", "error"]),
     ("config", &["backup", "cache", "domain", "embedding", "error", "http", "store", "telemetry"]),
 ];
 
 /// Crates that only one folder (and the composition root) may name.
-const PRIVATE_CRATES: [(&str, &[&str]); 9] = [
+const PRIVATE_CRATES: [(&str, &[&str]); 10] = [
     ("sqlx", &["store"]),
     ("pgvector", &["store"]),
     ("actix_web", &["http", "embedding_server"]),
@@ -33,6 +34,7 @@ const PRIVATE_CRATES: [(&str, &[&str]); 9] = [
     ("embedder", &["embedding", "embedding_server", "cli"]),
     ("clap", &["cli"]),
     ("tiktoken_rs", &["service"]),
+    ("opentelemetry", &["telemetry"]),
     ("rusty_s3", &["backup"]),
     ("croner", &["backup"]),
 ];

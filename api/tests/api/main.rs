@@ -52,5 +52,6 @@ mod search_scope;
 mod spaces;
 mod stored_bytes;
 mod support;
+mod traces;
 mod transfer;
 mod usage;

@@ -13,6 +13,7 @@ use crate::{
     error::Result,
     service::Service,
     store::{Bounded, ChunkHit, Compared, ExactCap, Found, Nearby, NearbyFound, Reach},
+    telemetry::spans,
 };
 
 /// A context may have many chunks among the best, and is answered once: so more chunks are read than hits are wanted.
@@ -134,8 +135,8 @@ impl Service {
             return Ok(None);
         }
         let reach = Reach { chunks_max, indexed, effort };
-        let NearbyFound { hits, found, is_enough } =
-            self.store.find_nearest(tenant, (space, vector), scope, reach, depth, include).await?;
+        let find = self.store.find_nearest(tenant, (space, vector), scope, reach, depth, include);
+        let NearbyFound { hits, found, is_enough } = spans::database("search by index", find).await?;
         let leg = Leg { hits, complete: promises_all(effort) };
         let candidates = cap.counted(scope) + 1;
         Ok(is_enough.then_some(SemanticLeg { leg, plan: Plan::Hnsw, candidates, found: Some(found) }))
@@ -155,18 +156,19 @@ impl Service {
         let cap = if is_exact { ExactCap::NONE } else { exact_cap(indexed, chunks_max) };
         let key = self.scopes.key(tenant, space, scope);
         let known_as_large = !is_exact && self.scopes.is_large(key, cap).await;
-        let compare =
-            async |cap| self.store.search_exact(tenant, space, vector, scope, cap, chunks_max).await;
+        let compare = async |cap| {
+            let compare = self.store.search_exact(tenant, space, vector, scope, cap, chunks_max);
+            spans::database("search by comparing", compare).await
+        };
         if !known_as_large {
             if let Some(compared) = compare(cap).await? {
                 return Ok(compared.into());
             }
             self.scopes.large.insert(key, cap.chunks).await;
         }
-        let Nearby { hits, saw_all } = self
-            .store
-            .search_nearest(tenant, space, vector, scope, Reach { chunks_max, indexed, effort })
-            .await?;
+        let reach = Reach { chunks_max, indexed, effort };
+        let search = self.store.search_nearest(tenant, space, vector, scope, reach);
+        let Nearby { hits, saw_all } = spans::database("search by index", search).await?;
         if !saw_all && let Some(compared) = compare(EXACT_RESCUE).await? {
             return Ok(compared.into());
         }

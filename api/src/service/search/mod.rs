@@ -24,6 +24,7 @@ use crate::{
     },
     error::Result,
     store::{Bounded, ChunkHit, Found},
+    telemetry::spans,
 };
 
 /// Each leg gives at least so many hits where what comes after may change their order.
@@ -207,12 +208,15 @@ impl Service {
                 let found_by_words: Vec<&ChunkHit> = by_words.iter().collect();
                 let found_by_meaning: Vec<&ChunkHit> = by_meaning.iter().collect();
                 let (cosines, keyword_scores) = tokio::try_join!(
-                    self.store.cosines_of_hits(
-                        tenant,
-                        &query.space,
-                        &query.vector,
-                        &request.scope,
-                        &found_by_words
+                    spans::database(
+                        "score by meaning",
+                        self.store.cosines_of_hits(
+                            tenant,
+                            &query.space,
+                            &query.vector,
+                            &request.scope,
+                            &found_by_words
+                        )
                     ),
                     self.keyword_scores(tenant, &keyword.words, &request.scope, &found_by_meaning),
                 )?;
@@ -284,9 +288,10 @@ impl Service {
             return Ok((Vec::new(), false));
         }
         let hits: Vec<&ChunkHit> = candidates.iter().map(|candidate| &candidate.hit).collect();
+        let load = || self.store.load_hits(access.tenant, &request.scope, request.include, &hits);
         let Bounded { rows: mut found, cut } = match found {
             Some(found) => found,
-            None => self.store.load_hits(access.tenant, &request.scope, request.include, &hits).await?,
+            None => spans::database("load hits", load()).await?,
         };
         // What is missing because of the bytes may have been left out for its score anyway.
         let cut = cut && candidates.len() >= found.len();

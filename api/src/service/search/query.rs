@@ -9,6 +9,7 @@ use crate::{
         breaker::Pass,
         provider::{Unserved, is_of},
     },
+    telemetry::spans,
 };
 
 impl Service {
@@ -45,6 +46,7 @@ impl Service {
             // Known to be away: do not make every search wait for the deadline.
             Unserved::Away => Degraded::EmbedderUnavailable,
         })?;
+        let span = spans::internal("embed query");
         let make = async {
             if provider.query_breaker.pass() == Pass::Refused {
                 return Err(EmbedError::transient("the provider failed a moment ago"));
@@ -77,7 +79,8 @@ impl Service {
                 _ => Err(EmbedError::transient("the provider's dimension is not the space's")),
             }
         };
-        self.cache.query_vector(space, text, make).await.map_err(|error| {
+        span.around(Box::pin(self.cache.query_vector(space, text, make))).await.map_err(|error| {
+            span.fail("provider_unavailable");
             tracing::warn!(%error, "a query could not be embedded");
             Degraded::EmbedderUnavailable
         })

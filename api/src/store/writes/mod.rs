@@ -118,6 +118,7 @@ fn bind<'q>(
         .bind(halves)
         .bind(flag)
         .bind(action.as_str())
+        .bind(actor.trace.map(|trace| trace.to_bytes().to_vec()))
 }
 
 fn column<'q, T>(rows: &'q [WriteRow<'_>], of: impl Fn(&'q WriteRow<'_>) -> T) -> Vec<T> {

@@ -29,18 +29,19 @@ macro_rules! new_status {
     };
 }
 
-/// $30 whether a context that is there already is changed.
+/// $30 whether a context that is there already is changed, $32 the trace in which that is done, or null.
 macro_rules! insert {
     () => {
         concat!(
             "c as (
              insert into contexts as t (tenant_id, id, user_id, context_type, key, content, metadata, text, text_given,
                                         language, created_at, updated_at, expires_at, sliding_ttl_seconds, valid_from,
-                                        valid_to, version, text_version, embedding_digest, embedding_status)
+                                        valid_to, version, text_version, embedding_digest, embedding_trace, embedding_status)
              select $1, i.id, i.user_id, i.context_type, i.key, i.content::jsonb, i.metadata::jsonb, i.text,
                     i.text_given, i.language, least(i.created_at, i.at), least(i.updated_at, i.at),
                     coalesce(i.expires_at, i.at + make_interval(secs => i.ttl_seconds)), i.sliding_ttl_seconds,
-                    i.valid_from, i.valid_to, coalesce(i.version, 1), coalesce(i.version, 1), i.digest, ",
+                    i.valid_from, i.valid_to, coalesce(i.version, 1), coalesce(i.version, 1), i.digest, $32::bytea,
+                    ",
             new_status!(),
             " from input i order by i.user_id, i.key
              on conflict on constraint contexts_key do update
@@ -48,7 +49,8 @@ macro_rules! insert {
                      text = excluded.text, text_given = excluded.text_given, language = excluded.language,
                      expires_at = excluded.expires_at, sliding_ttl_seconds = excluded.sliding_ttl_seconds,
                      valid_from = excluded.valid_from, valid_to = excluded.valid_to, is_active = true, version = t.version + 1,
-                     embedding_digest = excluded.embedding_digest, embedding_status = excluded.embedding_status
+                     embedding_digest = excluded.embedding_digest, embedding_trace = excluded.embedding_trace,
+                     embedding_status = excluded.embedding_status
                  where case when not t.is_active or t.expires_at <= now() then true
                             when not $30::boolean then false
                             else (t.context_type, t.content, t.metadata, t.text, t.text_given, t.language,
@@ -68,7 +70,7 @@ macro_rules! insert {
     };
 }
 
-/// $30 whether one that was deleted or has expired may be changed, too.
+/// $30 whether one that was deleted or has expired may be changed, too, $32 the trace in which that is done, or null.
 macro_rules! update {
     () => {
         concat!(
@@ -78,7 +80,8 @@ macro_rules! update {
                  text = i.text, text_given = i.text_given, language = i.language,
                  expires_at = coalesce(i.expires_at, i.at + make_interval(secs => i.ttl_seconds)),
                  sliding_ttl_seconds = i.sliding_ttl_seconds, valid_from = i.valid_from, valid_to = i.valid_to,
-                 is_active = true, version = t.version + 1, embedding_digest = i.digest, embedding_status = ",
+                 is_active = true, version = t.version + 1, embedding_digest = i.digest, embedding_trace = $32::bytea,
+                 embedding_status = ",
             new_status!(),
             " from input i
              where t.tenant_id = $1 and t.id = i.id and t.user_id = i.user_id

@@ -17,5 +17,6 @@ mod redis;
 mod scale;
 mod spaces;
 mod stored_bytes;
+mod traces;
 mod upkeep;
 mod workers;

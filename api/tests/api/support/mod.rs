@@ -1,6 +1,7 @@
 //! What the tests share: an application of their own, with a database of its own, on a port of its own.
 
 mod app;
+mod collector;
 mod database;
 pub mod evaluator;
 mod process;
@@ -13,6 +14,7 @@ mod server;
 
 pub use self::{
     app::{Answer, App, Setup, answer},
+    collector::{Collector, Received, Taking},
     database::{Database, Engine, QUEUE_MAX, options},
     process::{KEY, Process, command, free_port},
     provider::{Behaviour, StubProvider},

@@ -65,6 +65,8 @@ struct Shared {
     texts: AtomicUsize,
     /// `OpenAI-Organization` and `OpenAI-Project` of the last call.
     account: Mutex<[Option<String>; 2]>,
+    /// `traceparent` of calls to embed that had one.
+    traceparents: Mutex<Vec<String>>,
 }
 
 pub struct StubProvider {
@@ -109,6 +111,7 @@ impl StubProvider {
             calls: AtomicUsize::new(0),
             texts: AtomicUsize::new(0),
             account: Mutex::default(),
+            traceparents: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -179,6 +182,11 @@ impl StubProvider {
         self.shared.account.lock().expect("the lock").clone()
     }
 
+    /// `traceparent` of the calls to TEI's route that had one.
+    pub fn traceparents(&self) -> Vec<String> {
+        self.shared.traceparents.lock().expect("the lock").clone()
+    }
+
     /// Calls so far.
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
@@ -202,8 +210,10 @@ async fn info(shared: web::Data<Shared>) -> HttpResponse {
     HttpResponse::Ok().json(json!({"model_id": shared.model().1, "max_input_length": shared.tokens_max}))
 }
 
-async fn embed(shared: web::Data<Shared>, body: web::Json<Embed>) -> HttpResponse {
+async fn embed(shared: web::Data<Shared>, request: HttpRequest, body: web::Json<Embed>) -> HttpResponse {
     shared.calls.fetch_add(1, Ordering::SeqCst);
+    let traceparent = request.headers().get("traceparent").map(|value| value.to_str().expect("a word"));
+    shared.traceparents.lock().expect("the lock").extend(traceparent.map(str::to_owned));
     let has = |text: &str| body.inputs.iter().any(|input| input.contains(text));
     shared.held.subscribe().wait_for(|held| !held.is_some_and(has)).await.expect("its sender");
     let behaviour = shared.behaviour.lock().expect("the lock").clone();
