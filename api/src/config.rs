@@ -41,23 +41,7 @@
 //! | `LOG_LEVEL` | `info` | a level, or directives such as `info,context_api::store=debug` |
 //! | `LOG_FORMAT` | `pretty` on a terminal, else `json` | |
 //!
-//! `serve` and `worker` also read those of OpenTelemetry about traces, in `config/traces.rs`:
-//!
-//! | Variable | Default | |
-//! |---|---|---|
-//! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | no traces | address of a collector, with its path |
-//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | no traces | the same without `/v1/traces` |
-//! | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_HEADERS` | | what it is sent besides, a secret |
-//! | `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT` | `10000` | milliseconds for one request |
-//! | `OTEL_EXPORTER_OTLP_PROTOCOL`, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` | `http/protobuf` | and nothing else |
-//! | `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION` | `none` | and nothing else |
-//! | `OTEL_TRACES_EXPORTER` | `otlp` | or `none` |
-//! | `OTEL_SDK_DISABLED` | `false` | `true`: no traces |
-//! | `OTEL_SERVICE_NAME` | `context-api` | what the collector calls this process |
-//! | `OTEL_RESOURCE_ATTRIBUTES` | | what else it is told of it |
-//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | which traces are recorded |
-//! | `OTEL_BSP_SCHEDULE_DELAY` | `5000` | milliseconds that a span waits for others to be sent with it |
-//! | `OTEL_BSP_MAX_QUEUE_SIZE` | `2048` | spans that wait; further ones are left out |
+//! `serve` and `worker` also read those of OpenTelemetry about traces, in `config/traces.rs`.
 //!
 //! The commands about backups read those in `config/backup.rs`.
 //!

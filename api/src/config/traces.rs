@@ -1,5 +1,21 @@
 //! Traces, by the variables that OpenTelemetry has given to all programs. With no address of a collector there are none. What
 //! is set is looked at nevertheless, so that a mistake shows before somebody needs the traces.
+//!
+//! | Variable | Default | |
+//! |---|---|---|
+//! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | no traces | address of a collector, with its path |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | no traces | the same without `/v1/traces` |
+//! | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_HEADERS` | | what it is sent besides, a secret |
+//! | `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT` | `10000` | milliseconds for one request |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL`, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` | `http/protobuf` | and nothing else |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION` | `none` | and nothing else |
+//! | `OTEL_TRACES_EXPORTER` | `otlp` | or `none` |
+//! | `OTEL_SDK_DISABLED` | `false` | `true`: no traces |
+//! | `OTEL_SERVICE_NAME` | `context-api` | what the collector calls this process |
+//! | `OTEL_RESOURCE_ATTRIBUTES` | | what else it is told of it |
+//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | which traces are recorded |
+//! | `OTEL_BSP_SCHEDULE_DELAY` | `5000` | milliseconds that a span waits for others to be sent with it |
+//! | `OTEL_BSP_MAX_QUEUE_SIZE` | `2048` | spans that wait; further ones are left out |
 
 use std::{collections::BTreeMap, time::Duration};
 
