@@ -84,10 +84,12 @@ impl Backups {
         match running.end().await? {
             Ok(()) if committing => Ok(Verdict::Sound),
             Ok(()) => Err(Failure::new(stage, "psql ended before it had read everything.")),
+            // Where there was something before, that may be in the way as well.
             Err(complaint) => complaint.of(stage, "psql", |complaint| {
-                complaint
-                    .sqlstate()
-                    .is_some_and(|code| !NOT_THE_DUMPS.iter().any(|class| code.starts_with(class)))
+                stage == Stage::Check
+                    && complaint
+                        .sqlstate()
+                        .is_some_and(|code| !NOT_THE_DUMPS.iter().any(|class| code.starts_with(class)))
             }),
         }
     }

@@ -12,6 +12,10 @@ begin
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relowner = 'context_owner'::regrole and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
           and n.nspname !~ '^pg_'
+          -- That of a column goes with its table, and not without it.
+          and not (c.relkind = 'S' and exists (select from pg_depend d
+                                               where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                                                 and d.deptype in ('a', 'i')))
     loop
         execute command;
     end loop;

@@ -134,7 +134,7 @@ async fn a_stop_in_the_middle_of_a_dump_leaves_nothing() {
 async fn a_failure_is_counted_by_its_stage_and_told() {
     let (stub, folder) = (stub(), TempDir::new().unwrap());
     let app = app_with_notes(&stub, &["a heron"]).await;
-    let failing = programs_with("pg_dump", "echo 'something is wrong' >&2; exit 1");
+    let failing = programs_with("pg_dump", "echo 'pg_dump: error: something is wrong' >&2; exit 1");
     let variables = Variables::of(&app.database.url, &folder.path().join("stored"))
         .and("BACKUP_PG_BIN", &failing.path().display().to_string());
     let mut service = Process::backup_schedule(folder.path(), free_port(), &variables.pairs());
