@@ -210,7 +210,9 @@ pub async fn inspect(options: &ConnectOptions) -> Result<Occupied> {
 pub fn script_before(login: Login, replace: bool) -> String {
     let role = if login == Login::Other { "" } else { "set local role context_owner;\n" };
     let clear = if replace { CLEAR } else { "" };
-    format!("begin;\nset local lock_timeout = '30s';\nset local client_min_messages = warning;\n{role}{clear}\n")
+    format!(
+        "begin;\nset local lock_timeout = '30s';\nset local client_min_messages = warning;\n{role}{clear}\n"
+    )
 }
 
 /// What comes after it, once nothing more can go wrong.
