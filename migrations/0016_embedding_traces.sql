@@ -32,6 +32,8 @@ create or replace function begin_context_version() returns trigger
             new.embedding_attempts := 0;
             new.embedding_due_at := new.updated_at;
             new.embedding_requested_at := new.updated_at;
+            -- A program that knows no traces leaves that of the text before.
+            new.embedding_trace := nullif(new.embedding_trace, old.embedding_trace);
         end if;
         return new;
     end

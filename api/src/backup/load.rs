@@ -16,7 +16,8 @@ use super::{
 use crate::store::{ConnectOptions, Login, SCRIPT_AFTER, script_before};
 
 /// Classes of SQLSTATE that tell of the server, of rights or of the connection, and nothing of what is restored: connection, authorization,
-/// transaction state and rollback, privilege, resources, prerequisites, operator, system, configuration, internal. See
+/// transaction state and rollback, privilege, resources, prerequisites, operator, system, configuration, internal; and what this server does not
+/// have: a feature, a role, a setting of a newer version. See
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 const NOT_THE_DUMPS: [&str; 12] = ["08", "25", "28", "40", "42501", "53", "54", "55", "57", "58", "F0", "XX"];
 
@@ -69,7 +70,9 @@ impl Backups {
             self.feed(stage, manifest, &mut noted, archive),
             copy(begin.as_bytes(), script, running.child.stdin.take())
         );
-        if let Verdict::Damaged(reason) = noted.verdict(manifest) {
+        if !noted.broke_off()
+            && let Verdict::Damaged(reason) = noted.verdict(manifest)
+        {
             // That is why anything else failed, if it did.
             return Ok(Verdict::Damaged(reason));
         }
@@ -122,7 +125,7 @@ impl Backups {
         }
         .await;
         drop(archive);
-        while noted.read(&mut buffer).await.in_stage(Stage::Storage)? > 0 {}
+        while !noted.broke_off() && noted.read(&mut buffer).await.in_stage(Stage::Storage)? > 0 {}
         fed
     }
 }
@@ -154,7 +157,14 @@ async fn copy(
 impl Complaint {
     /// What it means: that the dump is no good, or that it could not be tried.
     fn of(self, stage: Stage, name: &str, is_the_dumps: impl Fn(&Self) -> bool) -> Result<Verdict> {
-        let words = format!("{name} failed ({}): {}", self.status, self.words);
+        // A value that cannot be one is quoted in the very message.
+        let shown = match self.sqlstate() {
+            Some(code) if code.starts_with("22") => {
+                self.words.split_once(": \"").map_or(&*self.words, |(words, _)| words)
+            }
+            _ => &self.words,
+        };
+        let words = format!("{name} failed ({}): {shown}", self.status);
         if is_the_dumps(&self) { Ok(Verdict::Damaged(words)) } else { Err(Failure::new(stage, words)) }
     }
 

@@ -59,6 +59,9 @@ pub struct Manifest {
     pub database: String,
     /// Of the schema, ascending.
     pub migrations: Vec<i64>,
+    /// The migration that a program has to know to work with that schema; none when it does not say.
+    #[serde(default)]
+    pub needs: Option<i64>,
     /// Where the dump is, beside this.
     pub file: String,
     pub bytes: u64,

@@ -89,13 +89,13 @@ impl Backups {
     /// When there is no such backup, it is of a newer schema, or the database cannot be looked at.
     pub async fn plan_restore(&self, name: &str) -> Result<Plan> {
         let manifest = self.find(name).await?;
-        let state = SchemaState::of(&manifest.migrations);
+        let state = SchemaState::with_floor(&manifest.migrations, manifest.needs);
         if let SchemaState::Newer { found } = state {
             return Err(Failure::new(
                 Stage::Restore,
                 format!(
-                    "{} has migration {found}, which this version does not know. Restore it with version {} of context-api, or a newer one.",
-                    manifest.name, manifest.version
+                    "{} has migration {found}, which this version does not know. Restore it with the version of context-api that it belongs to, or a newer one.",
+                    manifest.name
                 ),
             ));
         }
@@ -161,14 +161,19 @@ impl Backups {
             if compared
                 && let Verdict::Damaged(reason) = Box::pin(compare(database, manifest, longest)).await?
             {
-                let detail = format!("{} was restored, but {reason}.", manifest.name);
-                return Err(Failure::new(Stage::Restore, detail));
+                return Err(Failure::new(Stage::Restore, format!("{reason}.")));
             }
             let store = Store::new(database).in_stage(Stage::Restore)?;
             let schema = Box::pin(store.schema_state()).await.in_stage(Stage::Restore)?;
             store.close().await;
             Ok(Restored { schema, compared })
         };
-        step(Stage::Restore, longest, stop, finish).await
+        step(Stage::Restore, longest, stop, finish).await.map_err(|failure| Failure {
+            detail: format!(
+                "{} was restored, and not looked at to the end: {}",
+                manifest.name, failure.detail
+            ),
+            ..failure
+        })
     }
 }

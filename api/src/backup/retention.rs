@@ -86,6 +86,7 @@ mod tests {
             server_version: String::new(),
             database: String::new(),
             migrations: Vec::new(),
+            needs: None,
             file: String::new(),
             bytes: 0,
             sha256: String::new(),

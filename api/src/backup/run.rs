@@ -71,6 +71,7 @@ impl Backups {
             server_version: moment.server_version,
             database: moment.database,
             migrations: moment.migrations,
+            needs: moment.needs,
             file: dumped.file,
             bytes: dumped.bytes,
             sha256: dumped.sha256,
@@ -111,7 +112,7 @@ impl Backups {
         failed.map_or_else(|| Ok(Made { manifest, dump_took, check_took: Some(began.elapsed()) }), Err)
     }
 
-    /// Both at once. A failure of either ends the other, in order: a dump that is given up has to be cleared away.
+    /// Both at once. A failure of the look ends the dump, in order: what is given up has to be cleared away.
     async fn dump_and_look(
         &self,
         session: &mut BackupSession,

@@ -37,6 +37,8 @@ pub(super) struct Noted<R> {
     inner: R,
     hash: Sha256,
     bytes: u64,
+    /// Whether reading has failed, so that what passed by is not all that there is.
+    broke_off: bool,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Noted<R> {
@@ -46,7 +48,10 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noted<R> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        if let Err(error) = ready!(Pin::new(&mut self.inner).poll_read(context, buffer)) {
+            self.broke_off = true;
+            return Poll::Ready(Err(error));
+        }
         let new = &buffer.filled()[before..];
         self.hash.update(new);
         self.bytes += new.len() as u64;
@@ -56,12 +61,17 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noted<R> {
 
 impl<R> Noted<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new(), bytes: 0 }
+        Self { inner, hash: Sha256::new(), bytes: 0, broke_off: false }
     }
 
     /// The length and the checksum of what passed by.
     pub(super) fn sum(self) -> (u64, String) {
         (self.bytes, format!("{:x}", self.hash.finalize()))
+    }
+
+    /// Whether it could not be read to its end: then it is not known what is stored.
+    pub(super) fn broke_off(&self) -> bool {
+        self.broke_off
     }
 
     /// Whether what passed by is what the manifest says.
@@ -129,13 +139,25 @@ impl Backups {
             return Manifest::parse(name, &bytes)
                 .map_err(|reason| Failure::new(Stage::Storage, format!("{name} cannot be used: {reason}.")));
         }
-        let readable = self.list().await?.into_iter().filter_map(|listed| listed.manifest.ok());
-        readable
+        let listed = self.list().await?;
+        let readable = listed.iter().filter_map(|listed| listed.manifest.as_ref().ok());
+        let latest = readable
             .filter(|manifest| manifest.state != State::Failed)
             .max_by_key(|manifest| manifest.taken_at)
             .ok_or_else(|| {
                 Failure::new(Stage::Storage, "There is no backup that is known to be good, or may be.")
-            })
+            })?;
+        // Who asks for the latest must not get an older one because of a moment in which the storage did not answer. Names are times.
+        let newer = listed.iter().filter(|listed| listed.name > latest.name);
+        for Listed { name, manifest } in newer {
+            if let Err(reason) = manifest {
+                return Err(Failure::new(
+                    Stage::Storage,
+                    format!("{name} is newer, and {reason}. Name the backup that you want."),
+                ));
+            }
+        }
+        Ok(latest.clone())
     }
 
     /// Reads a stored dump and compares it with its checksum.
@@ -202,5 +224,34 @@ impl Backups {
             refused.map_or(Ok(removed), Err)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some bytes, and then an error.
+    struct Breaking(&'static [u8]);
+
+    impl AsyncRead for Breaking {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            let bytes = std::mem::take(&mut self.0);
+            buffer.put_slice(bytes);
+            Poll::Ready(if bytes.is_empty() { Err(std::io::Error::other("it broke off")) } else { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_is_told_from_what_is_short() {
+        let mut buffer = Vec::new();
+        let mut breaking = Noted::new(Breaking(b"half"));
+        assert!(breaking.read_to_end(&mut buffer).await.is_err() && breaking.broke_off());
+        let mut short = Noted::new(&b"half"[..]);
+        assert!(short.read_to_end(&mut buffer).await.is_ok() && !short.broke_off());
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     telemetry, worker,
 };
 
+/// For connections to move before the server stops: for as long as statements take, nearly all of them.
+const MOVE_MAX: Duration = Duration::from_secs(3);
+
 pub(super) async fn run(source: &Source) -> CommandResult {
     let config = Config::read(source)?;
     let metrics = telemetry::start_metrics()?;
@@ -52,6 +55,10 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     state.drain();
     tokio::time::sleep(config.drain).await;
     let grace = config.server.shutdown_grace;
+    // Its threads end one by one, and what is under way in the last needs its connection.
+    if !service.store().outlive_threads(MOVE_MAX.min(grace)).await {
+        tracing::warn!("statements are under way that take long; what waits for them may fail");
+    }
     start::within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
     stop.send_replace(true);
     if let Some(worker) = worker {

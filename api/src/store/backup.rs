@@ -32,6 +32,8 @@ pub struct Moment {
     pub server_version: String,
     /// Of the schema, ascending.
     pub migrations: Vec<i64>,
+    /// The migration that a program has to know to work with it, if it says so.
+    pub needs: Option<i64>,
 }
 
 /// What of a context can be searched for.
@@ -124,7 +126,8 @@ impl BackupSession {
         .await
         .map_err(failure::from_sqlx)?;
         let migrations = migrations::applied_versions(&mut self.0).await?;
-        Ok(Moment { snapshot, at, database, server_version, migrations })
+        let needs = migrations::floor(&mut self.0).await.map_err(failure::from_sqlx)?;
+        Ok(Moment { snapshot, at, database, server_version, migrations, needs })
     }
 
     /// # Errors

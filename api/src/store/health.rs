@@ -35,7 +35,7 @@ impl SchemaState {
     }
 
     /// That of a database which also says from which migration on programs understand it.
-    pub(super) fn with_floor(applied: &[i64], needs: Option<i64>) -> Self {
+    pub fn with_floor(applied: &[i64], needs: Option<i64>) -> Self {
         let has_all = || migrations::MIGRATIONS.iter().all(|known| applied.contains(&known.version));
         match Self::of(applied) {
             Self::Newer { found }

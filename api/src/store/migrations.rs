@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{
     Connection as _, PgConnection,
-    migrate::{Migrate as _, Migrator},
+    migrate::{Migrate as _, MigrateError, Migrator},
 };
 
 use super::{ConnectOptions, SchemaState, Store, failure};
@@ -22,6 +22,14 @@ const INIT_DB: [&str; 4] = [
 
 /// How long a migration waits for one that is already running.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long it waits for a table. Everybody who comes after it waits as long, so it rather steps back and tries again.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(3);
+const STEP_BACK: Duration = Duration::from_secs(2);
+/// Ten minutes in all: a dump may hold tables for long.
+const TRIES_MAX: usize = 120;
+/// SQLSTATE of a lock that was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What a migration did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +75,34 @@ pub(super) async fn migrate(pg: &mut PgConnection) -> Result<Applied> {
         SchemaState::Ahead { found } => return Ok(Applied { count: 0, version: found }),
         SchemaState::Current | SchemaState::Behind { .. } => {}
     }
-    MIGRATIONS.run(&mut *pg).await.map_err(failed)?;
+    run(pg).await.map_err(failed)?;
     pg.unlock().await.map_err(failed)?;
     let after = applied_versions(pg).await?;
     Ok(Applied { count: after.len() - before.len(), version: after.last().copied().unwrap_or(0) })
+}
+
+/// Runs what is missing, each migration in a transaction of its own.
+async fn run(pg: &mut PgConnection) -> std::result::Result<(), MigrateError> {
+    let session = format!("set lock_timeout = {}", TABLE_TIMEOUT.as_millis());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut *pg).await?;
+    let mut tries = 1;
+    loop {
+        match MIGRATIONS.run(&mut *pg).await {
+            Err(error) if tries < TRIES_MAX && is_locked(&error) => {
+                tries += 1;
+                tracing::info!("a table is in use; the migration steps back and tries again");
+                tokio::time::sleep(STEP_BACK).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_locked(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
 async fn become_owner(pg: &mut PgConnection) -> Result<()> {
@@ -136,14 +168,17 @@ pub(super) async fn versions(pg: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
 /// How the schema relates to this version's.
 pub(super) async fn state(pg: &mut PgConnection) -> sqlx::Result<SchemaState> {
     let applied = versions(&mut *pg).await?;
-    let has_floor: bool =
+    Ok(SchemaState::with_floor(&applied, floor(pg).await?))
+}
+
+/// The migration that a program has to know to work with the schema, if it says so.
+pub(super) async fn floor(pg: &mut PgConnection) -> sqlx::Result<Option<i64>> {
+    let is_there: bool =
         sqlx::query_scalar("select to_regclass('schema_floor') is not null").fetch_one(&mut *pg).await?;
-    let needs = if has_floor {
-        sqlx::query_scalar("select needs from schema_floor").fetch_optional(pg).await?
-    } else {
-        None
-    };
-    Ok(SchemaState::with_floor(&applied, needs))
+    if !is_there {
+        return Ok(None);
+    }
+    sqlx::query_scalar("select needs from schema_floor").fetch_optional(pg).await
 }
 
 pub(super) fn newer_schema(found: i64) -> Error {

@@ -5,6 +5,7 @@ mod api_keys;
 mod audit;
 mod backup;
 mod changes;
+mod connect;
 mod contexts;
 mod deletions;
 #[cfg(feature = "embedded-postgres")]
@@ -18,6 +19,7 @@ mod failure;
 mod filter;
 mod health;
 mod hits;
+mod home;
 mod idempotency;
 mod keyword;
 mod keyword_statistics;
@@ -47,6 +49,7 @@ use std::sync::Arc;
 pub use self::{
     backup::{BackupSession, Moment, Sample},
     changes::Witness,
+    connect::ConnectOptions,
     contexts::Bounded,
     deletions::{Deleted, Deletion},
     embedding_queue::{ChunkVector, Line, PendingChunk, PendingContext, Queue, TurnSize},
@@ -59,7 +62,7 @@ pub use self::{
     libpq::FOREIGN_VARIABLES,
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},
-    pool::{ConnectOptions, PoolStatus},
+    pool::PoolStatus,
     restoring::{DROP_MAX, Login, Occupied, SCRIPT_AFTER, Scratch, analyze, inspect, prepare, script_before},
     search::{ChunkHit, Compared, ExactCap, Nearby, Reach},
     tsquery::Match,

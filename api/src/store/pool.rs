@@ -3,7 +3,6 @@
 
 use std::{
     ops::DerefMut,
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,48 +16,19 @@ use deadpool::{
         Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
     },
 };
-use secrecy::{ExposeSecret, SecretString};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::Instant;
-use tracing::log::LevelFilter;
 
-use super::{Store, failure};
+use super::{
+    ConnectOptions, Store, failure,
+    home::{Away, Home},
+};
 use crate::{
     domain::TenantId,
     error::{Code, Error, Result},
 };
 
 pub(super) type Pool = deadpool::managed::Pool<Connector>;
-
-/// How to reach the database, and how long to wait for it.
-#[derive(Clone, Debug)]
-pub struct ConnectOptions {
-    /// `postgres://…`
-    pub url: SecretString,
-    pub connections_max: usize,
-    /// So many may wait for a free connection; the next one is refused.
-    pub queue_max: usize,
-    /// Waiting for a free connection; then 503.
-    pub wait_timeout: Duration,
-    /// Opening a connection.
-    pub connect_timeout: Duration,
-    /// One statement, enforced by the server.
-    pub statement_timeout: Duration,
-}
-
-impl ConnectOptions {
-    pub(super) fn parse_url(&self) -> Result<PgConnectOptions> {
-        let options = PgConnectOptions::from_str(self.url.expose_secret())
-            // The source may quote the URL, which holds a password.
-            .map_err(|_| {
-                Error::internal("DATABASE_URL is not of the form postgres://user:password@host:port/database")
-            })?;
-        Ok(options
-            .application_name("context-api")
-            .statement_cache_capacity(256)
-            .log_statements(LevelFilter::Trace))
-    }
-}
 
 /// How busy the pool is.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +47,7 @@ pub(super) struct Connector {
     /// The moment at which a session sees the database; none for the present.
     snapshot: Option<String>,
     breaks: Arc<AtomicU64>,
+    home: Home,
 }
 
 /// A connection and what is known of its session.
@@ -93,6 +64,8 @@ pub(super) struct Connection {
     /// Whether another one can be had in its place; the engine in process has just one.
     replaceable: bool,
     opened_at: Instant,
+    /// Unless it is where the pool is.
+    away: Option<Away>,
     /// Of all connections of the pool, how often one broke.
     breaks: Arc<AtomicU64>,
     /// How often one had, when this one was last seen alive.
@@ -117,7 +90,10 @@ impl Manager for Connector {
 
     async fn create(&self) -> Result<Connection> {
         let breaks_outlived = self.breaks.load(Ordering::Relaxed);
-        let mut pg = self.options.connect().await.map_err(failure::from_sqlx)?;
+        let options = self.options.clone();
+        // On the heap: connecting is rare, and its future large.
+        let opening = Box::pin(async move { options.connect().await.map_err(failure::from_sqlx) });
+        let (mut pg, away) = self.home.open(opening).await?;
         // Not start-up parameters: poolers in between refuse those. `relaxed_order`: while the index scan goes on past filtered
         // rows it meets nearer ones than it has given already, which `strict_order` would leave out; who asks sorts them.
         // `hnsw.*` are placeholders until the extension is loaded.
@@ -147,6 +123,7 @@ impl Manager for Connector {
             in_transaction: false,
             replaceable: self.engine_settings.is_none(),
             opened_at: Instant::now(),
+            away,
             breaks: self.breaks.clone(),
             breaks_outlived,
         })
@@ -155,6 +132,9 @@ impl Manager for Connector {
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<Error> {
         if connection.broken {
             return Err(RecycleError::message("the connection broke"));
+        }
+        if self.home.is_left(connection.away.as_ref()) {
+            return Err(RecycleError::message("the thread that opened the connection ends"));
         }
         // The engine in process gains nothing from another connection.
         if connection.replaceable && connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
@@ -336,6 +316,19 @@ impl Store {
         PoolStatus { size: status.size, available: status.available, waiting: status.waiting }
     }
 
+    /// Before the threads end that connections were opened on: has those live on the runtime that the pool was made on. Answers whether all
+    /// do, within `longest`; those that have not are lost with their threads.
+    pub async fn outlive_threads(&self, longest: Duration) -> bool {
+        if self.is_embedded() {
+            return true;
+        }
+        let home = &self.pool.manager().home;
+        home.gather(longest, || {
+            self.pool.retain(|connection, _| !home.is_left(connection.away.as_ref()));
+        })
+        .await
+    }
+
     /// Closes the connections, and stops the engine if it runs in process. Statements under way end first.
     pub async fn close(&self) {
         self.pool.close();
@@ -350,25 +343,28 @@ pub(super) fn pool(
     pg: PgConnectOptions,
     engine_settings: Option<&'static str>,
 ) -> Result<Pool> {
-    let statement_timeout = options.statement_timeout;
-    let connector =
-        Connector { options: pg, statement_timeout, engine_settings, snapshot: None, breaks: Arc::default() };
-    pool_of(connector, options)
+    pool_of(pg, engine_settings, None, options)
 }
 
 /// Whose sessions see the database as another one does that has exported `snapshot`, for as long as that one lasts.
 pub(super) fn pool_at(options: &ConnectOptions, pg: PgConnectOptions, snapshot: &str) -> Result<Pool> {
+    pool_of(pg, None, Some(snapshot.to_owned()), options)
+}
+
+fn pool_of(
+    pg: PgConnectOptions,
+    engine_settings: Option<&'static str>,
+    snapshot: Option<String>,
+    options: &ConnectOptions,
+) -> Result<Pool> {
     let connector = Connector {
         options: pg,
         statement_timeout: options.statement_timeout,
-        engine_settings: None,
-        snapshot: Some(snapshot.to_owned()),
+        engine_settings,
+        snapshot,
         breaks: Arc::default(),
+        home: Home::here(),
     };
-    pool_of(connector, options)
-}
-
-fn pool_of(connector: Connector, options: &ConnectOptions) -> Result<Pool> {
     let mut config = PoolConfig::new(options.connections_max);
     config.timeouts = Timeouts {
         wait: Some(options.wait_timeout),

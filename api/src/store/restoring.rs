@@ -210,13 +210,21 @@ pub async fn inspect(options: &ConnectOptions) -> Result<Occupied> {
 pub fn script_before(login: Login, replace: bool) -> String {
     let role = if login == Login::Other { "" } else { "set local role context_owner;\n" };
     let clear = if replace { CLEAR } else { "" };
-    format!(
-        "begin;\nset local lock_timeout = '30s';\nset local client_min_messages = warning;\n{role}{clear}\n"
-    )
+    format!("{BEGIN}{role}{clear}\n")
 }
 
+/// Whatever hangs up is noticed, so that what it began does not go on. And no `commit` but ours succeeds, should the script have one: it
+/// would find the two rows alike.
+const BEGIN: &str = "begin;
+set local lock_timeout = '30s';
+set local client_min_messages = warning;
+set local client_connection_check_interval = '5s';
+create temporary table unfinished (n integer unique deferrable initially deferred);
+insert into unfinished values (1), (1);
+";
+
 /// What comes after it, once nothing more can go wrong.
-pub const SCRIPT_AFTER: &str = "\ncommit;\n";
+pub const SCRIPT_AFTER: &str = "\ndelete from pg_temp.unfinished;\ncommit;\n";
 
 /// Has plans made for what was restored.
 ///

@@ -17,6 +17,7 @@ mod redis;
 mod scale;
 mod spaces;
 mod stored_bytes;
+mod threads;
 mod traces;
 mod upkeep;
 mod workers;

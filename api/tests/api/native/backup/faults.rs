@@ -243,6 +243,8 @@ async fn a_check_that_cannot_be_made_says_nothing_about_the_backup() {
     assert_eq!(full.state, State::NotChecked);
     let doubled = made_with(&failing("23505")).await;
     assert_eq!(doubled.state, State::Failed);
+    let strange = made_with(&failing(r#"22P02: invalid input syntax for type uuid: "a row"#)).await;
+    assert_eq!(strange.state, State::Failed);
     assert_eq!(backups(&app.database.url, place.path()).find("latest").await.unwrap().name, full.name);
     assert_eq!(scratch_databases(&app.database).await, 0);
 }
@@ -258,6 +260,12 @@ async fn one_that_cannot_be_read_does_not_hide_the_others() {
     assert_eq!(listed.len(), 2);
     assert!(listed[0].manifest.as_ref().unwrap_err().contains("cannot be read"), "{listed:?}");
     assert_eq!(backups.find("latest").await.unwrap().name, made.name);
+    // A newer one might be what is wanted.
+    let newer = place.path().join("context-99990101T000000Z.json");
+    std::fs::create_dir(&newer).unwrap();
+    let unsure = backups.find("latest").await.unwrap_err();
+    assert!(unsure.detail.contains("is newer") && unsure.detail.contains("Name the backup"), "{unsure}");
+    std::fs::remove_dir(newer).unwrap();
     assert_eq!(backups.prune(&go_on()).await.unwrap(), Vec::<String>::new());
     let missing = backups.find("context-20200102T000000Z").await.unwrap_err();
     assert!(missing.detail.contains("There is no backup"), "{missing}");

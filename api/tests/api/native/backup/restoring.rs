@@ -156,11 +156,21 @@ async fn what_is_there_is_replaced_whole_or_not_at_all() {
     let cases = [
         ("psql", format!("head -c 20000 | {psql} \"$@\""), "psql ended before"),
         ("psql", format!("head -c 20000 | {psql} \"$@\"; kill -9 $$"), "psql failed (signal: 9"),
-        ("psql", format!("sed '200s/^/select 1 \\/ 0;\\n/' | {psql} \"$@\""), "psql failed (exit status: 3)"),
+        (
+            "psql",
+            format!("sed 's/^SET default_tablespace/select 1 \\/ 0;\\n&/' | {psql} \"$@\""),
+            "psql failed (exit status: 3)",
+        ),
         (
             "pg_restore",
             format!("{restore} \"$@\" | head -c 20000; exit 1"),
             "pg_restore failed (exit status: 1)",
+        ),
+        // A script that commits by itself, as one with large objects does.
+        (
+            "pg_restore",
+            format!("{restore} \"$@\" | sed 's/^SET default_tablespace/commit;\\n&/'"),
+            "psql failed (exit status: 3)",
         ),
     ];
     for (name, script, words) in cases {
