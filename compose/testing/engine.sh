@@ -17,11 +17,13 @@ engine_pid="" engine_folder=""
 
 # Fails, with the reason, where no engine answers and none can be started.
 provide_engine() {
+  # Each with a way out of its own, because `set -e` does not hold for whom `if` asks.
   if ! engine_answers; then
-    if ! engine_can_be_started; then return 1; fi
-    start_engine
+    engine_can_be_started || return 1
+    # Its package may have started one.
+    engine_answers || start_engine || return 1
   fi
-  provide_plugins
+  provide_plugins || return 1
 }
 
 engine_answers() { command -v docker >/dev/null && timeout 10 docker version >/dev/null 2>&1; }
@@ -46,13 +48,17 @@ start_engine() {
   engine_folder=$(mktemp -d /tmp/context-api-engine.XXXXXX)
   mkdir -p "$root"
   exec 8>"$root.lock"
-  flock --nonblock 8 || die "another run has its engine in $root" "Wait until it has ended."
+  if ! flock --nonblock 8; then
+    say "another run has its engine in $root, or one that was killed has left it behind: wait for its end, or stop it"
+    return 1
+  fi
   export DOCKER_HOST=unix://$engine_folder/docker.sock
   # Layers of sources that nobody has any more would fill the disk.
   printf '{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "%s"}}}\n' "$BUILD_CACHE_MAX" >"$engine_folder/daemon.json"
-  # Of a session of its own, so that Ctrl-C does not stop it before the containers are gone.
+  # Of a session of its own, so that Ctrl-C does not stop it before the containers are gone. It keeps the lock: should this run be killed,
+  # no other one starts a second engine on the same images.
   setsid dockerd --config-file "$engine_folder/daemon.json" --host "$DOCKER_HOST" --data-root "$root" --exec-root "$engine_folder/exec" \
-    --pidfile "$engine_folder/docker.pid" >"$engine_folder/log" 2>&1 </dev/null 8>&- &
+    --pidfile "$engine_folder/docker.pid" >"$engine_folder/log" 2>&1 </dev/null &
   engine_pid=$!
   until docker version >/dev/null 2>&1; do
     if ! kill -0 "$engine_pid" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then

@@ -9,6 +9,8 @@ from http.client import HTTPException
 from stack import Client, Failed, Stack
 
 THREADS = 8
+# An answer that takes longer is none: nobody has waited for it.
+SECONDS_MAX = 10
 USER = "0190d5a0-0000-7000-8000-00000000000a"
 
 
@@ -20,7 +22,7 @@ class Load:
         self.stopped = threading.Event()
         self.lock = threading.Lock()
         # (moment, seconds, what, status or the error's name)
-        self.answers, self.acknowledged, self.degraded = [], [], 0
+        self.answers, self.acknowledged, self.degraded, self.broken = [], [], 0, []
         self.threads = [threading.Thread(target=self.go_on, args=(number,), daemon=True) for number in range(THREADS)]
 
     def __enter__(self) -> "Load":
@@ -34,8 +36,16 @@ class Load:
             thread.join(60)
             if thread.is_alive():
                 raise Failed("a request got no answer for a minute")
+        if self.broken:
+            raise self.broken[0]
 
     def go_on(self, number: int) -> None:
+        try:
+            self.ask_on(number)
+        except Exception as error:  # noqa: BLE001: of a thread, nobody would hear of it.
+            self.broken.append(error)
+
+    def ask_on(self, number: int) -> None:
         client, latest, count = Client(self.stack), None, 0
         due = time.monotonic() + self.pause * number / THREADS
         while not self.stopped.wait(max(0.0, due - time.monotonic())):
@@ -67,7 +77,7 @@ class Load:
         began, answer = time.monotonic(), None
         try:
             answer = client.ask(*request)
-            outcome = answer.status
+            outcome = answer.status if time.monotonic() - began <= SECONDS_MAX else "late"
         except (OSError, HTTPException) as error:
             outcome = type(error).__name__
         with self.lock:

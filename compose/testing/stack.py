@@ -174,5 +174,7 @@ class Stack:
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def remove(self) -> None:
+        # With all that any trial has added.
+        self.environment = self.environment | {"OVERLAYS": " ".join({*self.environment.get("OVERLAYS", "").split(), "observability"})}
         self.command("down", "--volumes", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -361,6 +361,7 @@ def backup(stack: Stack) -> str:
     after = stack.ask("POST", "/v1/contexts", note, expected=201).json["id"]
     stack.command("restore", "latest", "--replace")
     stack.ask("GET", f"/v1/contexts/{after}", expected=404)
+    expect(everything(stack) == rows, "what is there after --replace is something else")
     expect([keys(stack, question) for question in QUESTIONS] == answers, "searches are answered differently after --replace")
     return f"restored in {seconds:.0f} s, {rows['contexts']} contexts"
 
@@ -417,7 +418,7 @@ def monitoring(stack: Stack) -> str:
         expect(not empty, "these queries find nothing: " + "; ".join(empty))
         firing = {alert["metric"]["alertname"] for alert in asked(stack, 'ALERTS{alertstate="firing"}')}
         expect(not firing, f"alerts are firing: {firing}")
-        return f"{len(jobs)} kinds of targets up, {queries} queries answered, no alert"
+        return f"{len(jobs)} kinds of targets up, {queries} queries answered, no alert fires"
     finally:
         stack.command("compose", "rm", "--force", "--stop", *WATCHERS, check=False)
         stack.environment = plain

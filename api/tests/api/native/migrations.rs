@@ -1,5 +1,7 @@
 //! `context-api migrate`, and what `serve` does without it.
 
+use std::time::Duration;
+
 use context_api::{
     domain::DEFAULT_TENANT,
     store::{Applied, SchemaState, Store},
@@ -7,7 +9,7 @@ use context_api::{
 use futures_util::{StreamExt, stream};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{Database, Engine, Process, command, free_port, options};
+use crate::support::{Database, Engine, Process, command, eventually, free_port, options};
 
 #[tokio::test]
 async fn eight_at_once_migrate_once() {
@@ -60,6 +62,30 @@ async fn serve_refuses_a_schema_that_it_cannot_work_with_and_says_what_to_do() {
     let migrate = command(folder.path(), &variables).arg("migrate").output().unwrap();
     assert!(!migrate.status.success(), "an older version must not touch a newer schema");
     superuser.close().await.unwrap();
+}
+
+/// Else everybody who comes after it would wait as long as it does.
+#[tokio::test]
+async fn a_migration_steps_back_while_a_table_is_in_use() {
+    let database = Database::create_on(Engine::Native).await;
+    let (mut superuser, mut dump) = (database.superuser().await, database.superuser().await);
+    let run = async |pg: &mut PgConnection, sql: &'static str| sqlx::raw_sql(sql).execute(pg).await.unwrap();
+    let undo = "alter table contexts drop column embedding_trace; drop table schema_floor;
+                delete from _sqlx_migrations where version > 15";
+    run(&mut superuser, undo).await;
+    run(&mut dump, "begin; lock table contexts in access share mode").await;
+    let options = options(&database.url);
+    let migrating = tokio::spawn(async move { Store::migrate(&options).await });
+    eventually("a migration that waits", Duration::from_secs(20), async || {
+        let waits = "select count(*) from pg_locks where not granted and relation = 'contexts'::regclass";
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut superuser).await.unwrap();
+        (waiting > 0).then_some(())
+    })
+    .await;
+    run(&mut superuser, "set lock_timeout = '10s'; select count(*) from contexts").await;
+    assert!(!migrating.is_finished());
+    run(&mut dump, "commit").await;
+    assert_eq!(migrating.await.unwrap().unwrap().count, 2);
 }
 
 /// `url` with another login.
