@@ -75,17 +75,18 @@ async fn a_migration_steps_back_while_a_table_is_in_use() {
     run(&mut superuser, undo).await;
     run(&mut dump, "begin; lock table contexts in access share mode").await;
     let options = options(&database.url);
-    let migrating = tokio::spawn(async move { Store::migrate(&options).await });
-    eventually("a migration that waits", Duration::from_secs(20), async || {
-        let waits = "select count(*) from pg_locks where not granted and relation = 'contexts'::regclass";
-        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut superuser).await.unwrap();
-        (waiting > 0).then_some(())
-    })
-    .await;
-    run(&mut superuser, "set lock_timeout = '10s'; select count(*) from contexts").await;
-    assert!(!migrating.is_finished());
-    run(&mut dump, "commit").await;
-    assert_eq!(migrating.await.unwrap().unwrap().count, 2);
+    let using = async {
+        eventually("a migration that waits", Duration::from_secs(20), async || {
+            let waits = "select count(*) from pg_locks where not granted and relation = 'contexts'::regclass";
+            let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut superuser).await.unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+        run(&mut superuser, "set lock_timeout = '10s'; select count(*) from contexts").await;
+        run(&mut dump, "commit").await;
+    };
+    let (migrated, ()) = tokio::join!(Store::migrate(&options), using);
+    assert_eq!(migrated.unwrap().count, 2);
 }
 
 /// `url` with another login.
