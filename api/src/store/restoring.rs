@@ -224,7 +224,7 @@ insert into unfinished values (1), (1);
 ";
 
 /// What comes after it, once nothing more can go wrong.
-pub const SCRIPT_AFTER: &str = "\ndelete from pg_temp.unfinished;\ncommit;\n";
+pub const SCRIPT_AFTER: &str = "\nreset role;\ndelete from pg_temp.unfinished;\ncommit;\n";
 
 /// Has plans made for what was restored.
 ///
