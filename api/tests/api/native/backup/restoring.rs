@@ -154,7 +154,7 @@ async fn what_is_there_is_replaced_whole_or_not_at_all() {
 
     let [restore, psql] = ["pg_restore", "psql"].map(|name| program(name).display().to_string());
     let cases = [
-        ("psql", format!("head -c 20000 | {psql} \"$@\""), "psql ended before"),
+        ("psql", format!("sed '/^SET default_tablespace/,$d' | {psql} \"$@\""), "psql ended before"),
         ("psql", format!("head -c 20000 | {psql} \"$@\"; kill -9 $$"), "psql failed (signal: 9"),
         (
             "psql",
@@ -244,6 +244,9 @@ async fn a_backup_of_a_newer_schema_is_refused_before_anything_is_touched() {
     manifest["migrations"].as_array_mut().unwrap().push(json!(9_999));
     std::fs::write(&file, manifest.to_string()).unwrap();
     let _database = app.stop().await;
+    assert!(backups.plan_restore("latest").await.is_ok(), "one that only adds");
+    manifest["needs"] = json!(9_999);
+    std::fs::write(&file, manifest.to_string()).unwrap();
     let refused = backups.plan_restore("latest").await.unwrap_err();
     assert!(refused.stage == Stage::Restore && refused.detail.contains("migration 9999"), "{refused}");
 }
