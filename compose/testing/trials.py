@@ -404,7 +404,7 @@ def monitoring(stack: Stack) -> str:
         stack.command("compose", "up", "--detach", "--no-deps", "--wait", *WATCHERS)
         jobs = {"context-api", "worker", "backup", "embeddings", "postgres", "redis", "prometheus"}
         wait_until(lambda: jobs <= {job["metric"]["job"] for job in asked(stack, "up == 1")}, 90, "all targets are up", 1)
-        expect(len(asked(stack, 'up{job="context-api"}')) == 2, "not both replicas are seen")
+        wait_until(lambda: len(asked(stack, 'up{job="context-api"} == 1')) == 2, 60, "both replicas are seen", 1)
         with Load(stack, RATE):
             # Rates need two looks, 15 s apart, with something to see in both.
             time.sleep(35)
