@@ -154,7 +154,6 @@ async fn what_is_there_is_replaced_whole_or_not_at_all() {
 
     let [restore, psql] = ["pg_restore", "psql"].map(|name| program(name).display().to_string());
     let cases = [
-        ("psql", format!("sed '/^SET default_tablespace/,$d' | {psql} \"$@\""), "psql ended before"),
         ("psql", format!("head -c 20000 | {psql} \"$@\"; kill -9 $$"), "psql failed (signal: 9"),
         (
             "psql",
