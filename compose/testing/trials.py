@@ -1,17 +1,15 @@
-"""What is promised of the stack, one trial each, in this order. Each raises `Failed`, or returns what it has seen."""
+"""What is promised of the stack, one trial each. Each raises `Failed`, or returns what it has seen."""
 
 import json
 import threading
 import time
 import urllib.parse
-import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from http.client import HTTPSConnection
 
 from load import USER, Load
-from stack import COMPOSE, Failed, Stack, expect, wait_until
+from stack import COMPOSE, Stack, expect, wait_until
 
 EXAMPLES = COMPOSE.parent / "examples" / "packages.ndjson"
 SERVICES = ("proxy", "context-api", "worker", "db", "redis", "embeddings", "backup", "pitr")
@@ -307,130 +305,6 @@ def without_embeddings(stack: Stack) -> str:
     return f"{load.summary()}; {pending} contexts waited, and were embedded {time.monotonic() - began:.0f} s after it was back"
 
 
-# --- the way back -------------------------------------------------------------------------------------------------------
-
-
-def recover(stack: Stack) -> str:
-    """Point-in-time recovery to a moment between two writes"""
-    wait_until(lambda: stack.healthy("pitr"), 120, "the first base backup", 1)
-    note = {"user_id": USER, "context_type": "moment", "content": "Written before."}
-    before = stack.ask("POST", "/v1/contexts", note, expected=201).json["id"]
-    moment = stack.sql("select clock_timestamp()")
-    # Clocks of two containers are one; what is written at that very moment could be on either side.
-    time.sleep(1)
-    after = stack.ask("POST", "/v1/contexts", note | {"content": "Written after."}, expected=201).json["id"]
-    stored = int(stack.sql("select count(*) from contexts"))
-    began = time.monotonic()
-    stack.command("recover", moment)
-    seconds = time.monotonic() - began
-    stack.ask("GET", f"/v1/contexts/{before}", expected=200)
-    stack.ask("GET", f"/v1/contexts/{after}", expected=404)
-    there = int(stack.sql("select count(*) from contexts"))
-    expect(there == stored - 1, f"{there} contexts are there, and one less than {stored} should be")
-    stack.ask("POST", "/v1/contexts", note, expected=201)
-    return f"{seconds:.0f} s; what was written a second later is gone, the {there} contexts before are there"
-
-
-QUESTIONS = (
-    {"query": "play chess against the computer", "mode": "keyword", "limit": 10},
-    {"query": "I want to look at the stars at night", "mode": "semantic", "effort": "exact", "limit": 10},
-    {"query": "libmathicgb-dev", "effort": "exact", "limit": 10},
-)
-
-
-def backup(stack: Stack) -> str:
-    """Backup, loss of the database's volume, restore: every row and the same answers"""
-    wait_until(lambda: stack.ask("GET", "/v1/usage", expected=200).json["embedding"]["pending"] == 0, 90, "the embeddings")
-    rows, answers = everything(stack), [keys(stack, question) for question in QUESTIONS]
-    made = stack.command("backup").stdout
-    expect("  checked" in made, f"the backup is not checked: {made}")
-    stack.command("compose", "rm", "--force", "--stop", "context-api", "worker", "backup", "pitr", "db")
-    stack.docker("volume", "rm", f"{stack.project}_db-data")
-    began = time.monotonic()
-    restored = stack.command("restore").stdout
-    seconds = time.monotonic() - began
-    expect("Every table has the rows" in restored, f"nothing was compared: {restored}")
-    # Into a database that is not empty, by the flag alone.
-    refused = stack.command("restore", check=False)
-    expect(refused.returncode != 0 and "--replace" in refused.stderr, f"a restore over what is there: {refused.stderr[-500:]}")
-    stack.command("up")
-    left = everything(stack)
-    expect(left == rows, f"what was there is {left} instead of {rows}")
-    expect([keys(stack, question) for question in QUESTIONS] == answers, "searches are answered differently")
-    note = {"user_id": USER, "context_type": "moment", "content": "Written after the restore."}
-    after = stack.ask("POST", "/v1/contexts", note, expected=201).json["id"]
-    stack.command("restore", "latest", "--replace")
-    stack.ask("GET", f"/v1/contexts/{after}", expected=404)
-    expect(everything(stack) == rows, "what is there after --replace is something else")
-    expect([keys(stack, question) for question in QUESTIONS] == answers, "searches are answered differently after --replace")
-    return f"restored in {seconds:.0f} s, {rows['contexts']} contexts"
-
-
-def everything(stack: Stack) -> dict:
-    """How many rows of what is written by callers, and a sum over the contexts."""
-    tables = ("tenants", "api_keys", "contexts", "context_versions", "chunks", "chunk_embeddings")
-    counts = {table: stack.sql(f"select count(*) from {table}") for table in tables}
-    return counts | {"sum": stack.sql("select md5(string_agg(c::text, ',' order by tenant_id, id)) from contexts c")}
-
-
-def damaged(stack: Stack) -> str:
-    """A stored dump is spoilt: the backup service finds out by itself"""
-    (container,) = stack.containers("backup")
-    dump = stack.docker("exec", container, "bash", "-c", "ls -t /backups/*.dump | head -n 1")
-    expect(stack.healthy("backup"), "the backups are not well to begin with")
-    began = time.monotonic()
-    stack.docker("exec", container, "dd", "if=/dev/zero", f"of={dump}", "bs=1", "seek=3000", "count=16", "conv=notrunc")
-    wait_until(lambda: not stack.healthy("backup"), 150, "the health of the backups", 1)
-    seconds = time.monotonic() - began
-    said = stack.command("logs", "--no-color", "--tail", "20", "backup").stdout
-    expect("a stored backup is damaged" in said and "checksum" in said, f"the log does not say it: {said[-500:]}")
-    refused = stack.command("restore", dump.removeprefix("/backups/").removesuffix(".dump"), "--replace", check=False)
-    expect(refused.returncode != 0 and "Nothing was changed" in refused.stderr, f"it was restored: {refused.stderr[-500:]}")
-    stack.docker("exec", stack.containers("backup")[0], "bash", "-c", f"rm {dump} {dump.removesuffix('.dump')}.json")
-    wait_until(lambda: stack.healthy("backup"), 150, "the backups are well again", 1)
-    return f"noticed after {seconds:.0f} s, by its look every ten seconds; a restore of it changes nothing"
-
-
-# --- monitoring ---------------------------------------------------------------------------------------------------------
-
-WATCHERS = ["prometheus", "alertmanager", "postgres-exporter", "redis-exporter"]
-
-
-def monitoring(stack: Stack) -> str:
-    """Prometheus sees everything, and every query of the dashboards has an answer"""
-    watched = stack.environment | {"OVERLAYS": "observability"}
-    stack.environment, plain = watched, stack.environment
-    try:
-        stack.command("compose", "up", "--detach", "--no-deps", "--wait", *WATCHERS)
-        jobs = {"context-api", "worker", "backup", "embeddings", "postgres", "redis", "prometheus"}
-        wait_until(lambda: jobs <= {job["metric"]["job"] for job in asked(stack, "up == 1")}, 90, "all targets are up", 1)
-        wait_until(lambda: len(asked(stack, 'up{job="context-api"} == 1')) == 2, 60, "both replicas are seen", 1)
-        with Load(stack, RATE):
-            # Rates need two looks, 15 s apart, with something to see in both.
-            time.sleep(35)
-        queries, empty = 0, []
-        for dashboard in sorted((COMPOSE / "monitoring" / "grafana" / "dashboards").glob("*.json")):
-            for panel in json.loads(dashboard.read_text())["panels"]:
-                for target in panel.get("targets", []):
-                    queries += 1
-                    if not asked(stack, target["expr"].replace("$__rate_interval", "1m")):
-                        empty.append(f"{panel['title']}: {target['expr']}")
-        expect(not empty, "these queries find nothing: " + "; ".join(empty))
-        firing = {alert["metric"]["alertname"] for alert in asked(stack, 'ALERTS{alertstate="firing"}')}
-        expect(not firing, f"alerts are firing: {firing}")
-        return f"{len(jobs)} kinds of targets up, {queries} queries answered, no alert fires"
-    finally:
-        stack.command("compose", "rm", "--force", "--stop", *WATCHERS, check=False)
-        stack.environment = plain
-
-
-def asked(stack: Stack, query: str) -> list:
-    """What Prometheus answers to a query; an error of the query is raised."""
-    url = f"http://127.0.0.1:{stack.prometheus_port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        return json.load(answer)["data"]["result"]
-
-
 # --- other environments -------------------------------------------------------------------------------------------------
 
 
@@ -451,56 +325,3 @@ def lite(_: Stack) -> str:
         return f"healthy in {seconds:.0f} s"
     finally:
         stack.remove()
-
-
-# --- figures ------------------------------------------------------------------------------------------------------------
-
-
-def figures(stack: Stack) -> str:
-    """Sizes of images, start times, memory"""
-    images, words = {}, []
-    # Before any is started anew: what it takes after it has worked.
-    memory = {service: memory_of(stack, service) for service in SERVICES}
-    for service in SERVICES:
-        image = stack.inspect(stack.containers(service)[0])["Config"]["Image"]
-        images[image] = int(stack.docker("image", "inspect", "--format", "{{.Size}}", image)) / MIB
-        words.append(f"{service}: {images[image]:.1f} MiB image, memory {memory[service]}, healthy {start_seconds(stack, service):.1f} s after its start")
-    parts = sbom(stack)
-    expect("context-api" in parts and "actix-web" in parts and "pglite-oxide" not in parts, f"the image's list of parts is wrong: {len(parts)}")
-    image = next(image for image in images if image.startswith("context-api:"))
-    pulled = int(stack.run(["bash", "-c", f"docker save {image} | gzip | wc -c"], True, 120).stdout) / MIB
-    expect(pulled <= 20, f"the API's image has {pulled:.1f} MiB as it is pulled")
-    words.append(f"{image}: {pulled:.1f} MiB as it is pulled")
-    return "\n".join(words)
-
-
-def memory_of(stack: Stack, service: str) -> str:
-    return stack.docker("stats", "--no-stream", "--format", "{{.MemUsage}}", stack.containers(service)[0])
-
-
-def sbom(stack: Stack) -> set:
-    """Names of what the API's image says that it is made of."""
-    container = stack.containers("context-api")[0]
-    target = stack.folder / "sbom"
-    stack.docker("cp", f"{container}:/usr/share/sbom/context-api.spdx", str(target))
-    return {line.split(": ")[1] for line in target.read_text().splitlines() if line.startswith("PackageName: ")}
-
-
-def start_seconds(stack: Stack, service: str) -> float:
-    """From the start of a container to the first time that its own health check is content."""
-    (container, *_) = stack.containers(service)
-    stack.docker("restart", container)
-    began = moment(stack.inspect(container)["State"]["StartedAt"])
-    wait_until(lambda: stack.content(container), 60, f"{service} is healthy", 0.05)
-    return time.time() - began
-
-
-def moment(text: str) -> float:
-    return datetime.fromisoformat(text[:26] + "+00:00").timestamp()
-
-
-# Those in one pair of brackets at once: they mostly wait, for embeddings and for figures, and `lite` has a stack of its own.
-ALL = (
-    (start,), (isolation, tour, migrations), (stop,), (rollout,), (bad_rollout,), (kills,), (without_redis,), (without_embeddings,),
-    (recover,), (backup,), (damaged,), (monitoring, lite), (figures,),
-)
