@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-import urllib.parse
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPSConnection
