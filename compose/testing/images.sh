@@ -122,17 +122,21 @@ build_stand_in() {
 # --- Context API's own --------------------------------------------------------------------------------------------
 
 # Two versions of one program, which is all that a rollout needs, and two that do not start: one at all, one as a server.
-build_own() {
+build_programs() {
   say "building the images of Context API"
   # The embedder has all that the API has, and most is compiled once for both. It serves the model here, and is not what is tested.
   build_program api test-1 context-api
   build_program embedder test-1 context-api-embedder --build-arg OPT_LEVEL=0
   build_program api test-2 context-api
+  build_quietly --tag context-api:test-missing - <<<$'FROM context-api:test-1\nENTRYPOINT ["/nothing"]'
+  build_quietly --tag context-api:test-broken - <<<$'FROM context-api:test-1\nENV HTTP_WORKERS=none'
+}
+
+# Those that stand on the image of the database.
+build_upon_database() {
   build_program backup test-1 context-api-backup
   build_program backup test-2 context-api-backup
   build_program db pg17 context-api-db
-  build_quietly --tag context-api:test-missing - <<<$'FROM context-api:test-1\nENTRYPOINT ["/nothing"]'
-  build_quietly --tag context-api:test-broken - <<<$'FROM context-api:test-1\nENV HTTP_WORKERS=none'
   # They never get as far as their backups.
   docker tag context-api-backup:test-1 context-api-backup:test-missing
   docker tag context-api-backup:test-1 context-api-backup:test-broken

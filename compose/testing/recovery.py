@@ -47,10 +47,12 @@ def backup(stack: Stack) -> str:
     restored = stack.command("restore").stdout
     seconds = time.monotonic() - began
     expect("Every table has the rows" in restored, f"nothing was compared: {restored}")
-    # Into a database that is not empty, by the flag alone.
+    stack.command("up")
+    # Into a database that is not empty, by the flag alone; and nobody is stopped for it.
+    running = stack.containers("context-api")
     refused = stack.command("restore", check=False)
     expect(refused.returncode != 0 and "--replace" in refused.stderr, f"a restore over what is there: {refused.stderr[-500:]}")
-    stack.command("up")
+    expect("nothing was stopped" in refused.stderr and stack.containers("context-api") == running, "it has stopped the API")
     left = everything(stack)
     expect(left == rows, f"what was there is {left} instead of {rows}")
     expect([keys(stack, question) for question in QUESTIONS] == answers, "searches are answered differently")
@@ -77,12 +79,12 @@ def damaged(stack: Stack) -> str:
     expect(stack.healthy("backup"), "the backups are not well to begin with")
     began = time.monotonic()
     stack.docker("exec", container, "dd", "if=/dev/zero", f"of={dump}", "bs=1", "seek=3000", "count=16", "conv=notrunc")
-    wait_until(lambda: not stack.healthy("backup"), 150, "the health of the backups", 1)
+    wait_until(lambda: not stack.content(container), 60, "the backup service notices")
     seconds = time.monotonic() - began
     said = stack.command("logs", "--no-color", "--tail", "20", "backup").stdout
     expect("a stored backup is damaged" in said and "checksum" in said, f"the log does not say it: {said[-500:]}")
     refused = stack.command("restore", dump.removeprefix("/backups/").removesuffix(".dump"), "--replace", check=False)
     expect(refused.returncode != 0 and "Nothing was changed" in refused.stderr, f"it was restored: {refused.stderr[-500:]}")
-    stack.docker("exec", stack.containers("backup")[0], "bash", "-c", f"rm {dump} {dump.removesuffix('.dump')}.json")
-    wait_until(lambda: stack.healthy("backup"), 150, "the backups are well again", 1)
+    stack.docker("exec", *stack.containers("backup"), "bash", "-c", f"rm {dump} {dump.removesuffix('.dump')}.json")
+    wait_until(lambda: stack.content(stack.containers("backup")[0]), 60, "the backups are well again")
     return f"noticed after {seconds:.0f} s, by its look every ten seconds; a restore of it changes nothing"

@@ -262,7 +262,7 @@ def kills(stack: Stack) -> str:
             wait_until(lambda: stack.inspect(victim)["State"]["StartedAt"] != started, 30, f"{service} is started again")
             wait_until(lambda: stack.content(victim), 60, f"{service} is healthy again")
             back = time.monotonic()
-            time.sleep(3)
+            time.sleep(2.5)
         forbidden = [failure for failure in load.failures() if not allowed(failure[3])]
         expect(not forbidden, f"{service}: {load.summary()}")
         expect(not load.failures(since=back + 1), f"{service}: still failing when it was back: {load.summary()}")

@@ -51,6 +51,9 @@ pub(super) struct RestoreArguments {
     /// Restore it although it failed its check. What is restored is then not compared with anything
     #[arg(long)]
     even_if_bad: bool,
+    /// Only say what would be restored over what, as if the service were stopped; exit code 1 when it would be refused
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(super) async fn run(source: &Source, command: BackupCommand) -> CommandResult {
@@ -204,7 +207,10 @@ async fn prune(backups: &Backups, dry_run: bool) -> CommandResult {
 pub(super) async fn restore(source: &Source, arguments: RestoreArguments) -> CommandResult {
     let backups = Backups::new(config::backup(source)?)?;
     let stopped = stop_when_asked()?;
-    let plan = backups.plan_restore(&arguments.name).await?;
+    let mut plan = backups.plan_restore(&arguments.name).await?;
+    if arguments.dry_run {
+        plan.occupied.sessions = 0;
+    }
     let (name, taken) = (&plan.manifest.name, moment(plan.manifest.taken_at));
     let asked = Asked { replace: arguments.replace, even_if_bad: arguments.even_if_bad };
     plan.permits(asked)?;
@@ -213,11 +219,12 @@ pub(super) async fn restore(source: &Source, arguments: RestoreArguments) -> Com
             "The {plan}. All of it is removed, and with it whatever was written after {taken}, once the backup has been read and is whole."
         );
     }
-    eprintln!(
-        "Restoring {name}, of {taken}, {} rows, into database `{}` …",
-        plan.manifest.rows(),
-        plan.occupied.database
-    );
+    let (rows, database) = (plan.manifest.rows(), &plan.occupied.database);
+    if arguments.dry_run {
+        println!("Would restore {name}, of {taken}, {rows} rows, into database `{database}`.");
+        return Ok(());
+    }
+    eprintln!("Restoring {name}, of {taken}, {rows} rows, into database `{database}` …");
     std::io::stderr().flush()?;
     let restored = backups.restore(&plan, asked, &stopped).await?;
     println!("Restored {name}.");

@@ -105,6 +105,26 @@ async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
 
     let busy = backups.plan_restore("latest").await.unwrap().permits(REPLACE).unwrap_err();
     assert!(busy.detail.contains("session(s) of this service are connected"), "{busy}");
+    let folder = TempDir::new().unwrap();
+    let programs = program("pg_dump").parent().unwrap().display().to_string();
+    let target = place.path().display().to_string();
+    let url = app.database.url.clone();
+    let variables =
+        [("DATABASE_URL", url.as_str()), ("BACKUP_TARGET", &target), ("BACKUP_PG_BIN", &programs)];
+    let restore = |arguments: &[&str]| {
+        let output = command(folder.path(), &variables).arg("restore").args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let now = answers(&app, &app.key).await;
+    let (done, said) = restore(&["--dry-run"]);
+    assert!(!done && said.contains("--replace"), "{said}");
+    let (done, said) = restore(&["--dry-run", "--replace"]);
+    assert!(
+        done && said.contains("has 3 context(s) of 1 tenant(s)") && said.contains("Would restore"),
+        "{said}"
+    );
+    assert_eq!(answers(&app, &app.key).await, now);
+
     let key = app.key.clone();
     let database = app.stop().await;
     let plan = backups.plan_restore(&made.name).await.unwrap();
@@ -113,16 +133,6 @@ async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
         refused.detail.contains("has 3 context(s) of 1 tenant(s)") && refused.detail.contains("--replace"),
         "{refused}"
     );
-
-    let folder = TempDir::new().unwrap();
-    let programs = program("pg_dump").parent().unwrap().display().to_string();
-    let target = place.path().display().to_string();
-    let variables =
-        [("DATABASE_URL", database.url.as_str()), ("BACKUP_TARGET", &target), ("BACKUP_PG_BIN", &programs)];
-    let restore = |arguments: &[&str]| {
-        let output = command(folder.path(), &variables).arg("restore").args(arguments).output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
-    };
     let (done, said) = restore(&[]);
     assert!(!done && said.contains("--replace"), "{said}");
     let (done, said) = restore(&["--replace"]);
