@@ -18,8 +18,9 @@ def monitoring(stack: Stack) -> str:
     """Prometheus sees everything, and every query of the dashboards has an answer"""
     # It looks more often here, so that there need not be so much to wait for.
     settings = (COMPOSE / "monitoring" / "prometheus.yml").read_text()
+    expect(settings.count(": 15s") >= 2, "prometheus.yml does not look every 15 s any more")
     often = stack.folder / "prometheus.yml"
-    often.write_text(settings.replace("15s", f"{LOOK_SECONDS}s"))
+    often.write_text(settings.replace(": 15s", f": {LOOK_SECONDS}s"))
     watched = stack.environment | {"OVERLAYS": "observability", "PROMETHEUS_CONFIG": str(often)}
     stack.environment, plain = watched, stack.environment
     try:
@@ -38,9 +39,10 @@ def monitoring(stack: Stack) -> str:
                     if not asked(stack, target["expr"].replace("$__rate_interval", "1m")):
                         empty.append(f"{panel['title']}: {target['expr']}")
         expect(not empty, "these queries find nothing: " + "; ".join(empty))
-        firing = {alert["metric"]["alertname"] for alert in asked(stack, 'ALERTS{alertstate="firing"}')}
-        expect(not firing, f"alerts are firing: {firing}")
-        return f"{len(jobs)} kinds of targets up, {queries} queries answered, no alert fires"
+        # Also those that only would fire if it stayed so; but how fast it is on a machine that does all this at once means nothing.
+        alerts = {alert["metric"]["alertname"] for alert in asked(stack, "ALERTS")} - {"SlowSearches", "SearchesDegraded"}
+        expect(not alerts, f"there are alerts: {alerts}")
+        return f"{len(jobs)} kinds of targets up, {queries} queries answered, no alert fires or is about to"
     finally:
         stack.command("compose", "rm", "--force", "--stop", *WATCHERS, check=False)
         stack.environment = plain

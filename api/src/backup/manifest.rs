@@ -81,8 +81,18 @@ pub struct Manifest {
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub name: String,
-    /// Or why it cannot be read.
-    pub manifest: std::result::Result<Manifest, String>,
+    pub manifest: std::result::Result<Manifest, Unusable>,
+}
+
+/// Why there is no manifest to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Another time it may be.
+    #[error("its manifest cannot be read: {0}")]
+    Unread(String),
+    /// What is stored is none that this version could use.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 /// The name of a backup of this moment.

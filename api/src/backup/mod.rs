@@ -22,7 +22,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 pub use self::{
     encryption::Encryption,
     failure::{Failure, Result, Stage},
-    manifest::{Listed, Manifest, Probe, State},
+    manifest::{Listed, Manifest, Probe, State, Unusable},
     restore::{Asked, Plan, Restored},
     retention::Keep,
     run::Made,

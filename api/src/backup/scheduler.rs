@@ -11,7 +11,7 @@ use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{Backups, Failure, Listed, Result, Schedule, Stage, State, Verdict};
+use super::{Backups, Failure, Listed, Result, Schedule, Stage, State, stored::Look};
 use crate::domain::{BackupReport, BackupStatus};
 
 /// What tells the time.
@@ -28,7 +28,7 @@ pub struct Timetable {
 }
 
 /// A backup that failed is tried again after so long, and twice as long each time, unless its next turn comes before: each try costs a dump,
-/// and as a rule a restore.
+/// and as a rule a restore. So is a look at what is stored, where not all of it could be read.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 /// So often the time doubles.
 const DOUBLINGS_MAX: u32 = 6;
@@ -102,7 +102,8 @@ impl Scheduler {
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         let mut backup_at = self.first_backup().await;
         let mut verify_at = self.timetable.verify.next_after((self.clock)());
-        let mut failed = 0;
+        // In a row, of each.
+        let (mut failed, mut unread) = (0, 0);
         loop {
             self.note(|known| known.next = backup_at);
             gauge!("backup_next_timestamp_seconds").set(backup_at.map_or(0.0, seconds));
@@ -117,16 +118,12 @@ impl Scheduler {
                 return;
             }
             if backup_at.is_some_and(|at| at <= (self.clock)()) {
-                let made = self.back_up(&stop).await;
-                let now = (self.clock)();
-                failed = if made { 0 } else { failed + 1 };
-                let regular = self.timetable.backup.next_after(now);
-                backup_at =
-                    if made { regular } else { regular.into_iter().chain([now + pause(failed)]).min() };
+                failed = if self.back_up(&stop).await { 0 } else { failed + 1 };
+                backup_at = next_after((self.clock)(), &self.timetable.backup, failed);
             }
             if verify_at.is_some_and(|at| at <= (self.clock)()) {
-                self.verify_all(&stop).await;
-                verify_at = self.timetable.verify.next_after((self.clock)());
+                unread = if self.verify_all(&stop).await { 0 } else { unread + 1 };
+                verify_at = next_after((self.clock)(), &self.timetable.verify, unread);
             }
             if *stop.borrow() {
                 return;
@@ -146,7 +143,7 @@ impl Scheduler {
             }
             Err(failure) => {
                 self.fail(failure);
-                self.timetable.backup.next_after(now).into_iter().chain([now + RETRY_AFTER]).min()
+                next_after(now, &self.timetable.backup, 1)
             }
         }
     }
@@ -248,46 +245,40 @@ impl Scheduler {
         self.note(|known| known.problem = Some(failure));
     }
 
-    /// Reads everything that is stored.
-    async fn verify_all(&self, stop: &watch::Receiver<bool>) {
-        match self.damaged(stop).await {
-            Ok(damaged) => {
+    /// Reads everything that is stored; whether that could be done.
+    async fn verify_all(&self, stop: &watch::Receiver<bool>) -> bool {
+        let look = async {
+            let listed = self.backups.list().await?;
+            self.note_stored(&listed);
+            self.backups.verify_each(&listed, stop).await
+        };
+        match look.await {
+            Ok(Look { damaged, is_incomplete }) => {
                 gauge!("backups_damaged").set(damaged.len() as f64);
                 gauge!("backup_last_verify_timestamp_seconds").set(seconds((self.clock)()));
                 for reason in &damaged {
                     counter!("backup_failures_total", "stage" => Stage::Verify.as_str()).increment(1);
                     tracing::error!(reason, "a stored backup is damaged");
                 }
-                self.note(|known| known.damaged = damaged);
+                self.note(|known| {
+                    known.damaged = damaged;
+                    known.problem = known.problem.take().filter(|problem| problem.stage != Stage::Verify);
+                });
+                !is_incomplete
             }
-            Err(failure) => self.fail(failure),
+            Err(failure) if failure.stage == Stage::Stopped => false,
+            Err(failure) => {
+                self.fail(Failure { stage: Stage::Verify, ..failure });
+                false
+            }
         }
     }
+}
 
-    /// Names and reasons.
-    async fn damaged(&self, stop: &watch::Receiver<bool>) -> Result<Vec<String>> {
-        let mut damaged = Vec::new();
-        let all = self.backups.list().await?;
-        self.note_stored(&all);
-        for listed in all {
-            let verdict = match &listed.manifest {
-                Ok(manifest) => match self.backups.verify(manifest, stop).await {
-                    Err(failure) if failure.stage == Stage::Stopped => return Err(failure),
-                    // The others are looked at all the same.
-                    verdict => verdict
-                        .unwrap_or_else(|failure| Verdict::Damaged(format!("it cannot be read: {failure}"))),
-                },
-                Err(reason) => Verdict::Damaged(reason.clone()),
-            };
-            // Unless somebody has removed it meanwhile.
-            if let Verdict::Damaged(reason) = verdict
-                && self.backups.is_there(&listed.name).await?
-            {
-                damaged.push(format!("{}: {reason}", listed.name));
-            }
-        }
-        Ok(damaged)
-    }
+/// By the schedule, or before, when it has failed so many times in a row.
+fn next_after(now: OffsetDateTime, schedule: &Schedule, failed: u32) -> Option<OffsetDateTime> {
+    let retry = (failed > 0).then(|| now + pause(failed));
+    schedule.next_after(now).into_iter().chain(retry).min()
 }
 
 /// After so many failures.
@@ -301,6 +292,8 @@ fn seconds(moment: OffsetDateTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use time::macros::datetime;
 
     use super::*;
@@ -311,9 +304,7 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-03-05 12:00 UTC);
 
-    #[test]
-    fn a_backup_of_the_future_is_no_reassurance() {
-        let folder = tempfile::tempdir().unwrap();
+    fn scheduler(folder: &Path) -> Scheduler {
         let options = Options {
             database: ConnectOptions {
                 url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
@@ -323,7 +314,7 @@ mod tests {
                 connect_timeout: Duration::from_secs(1),
                 statement_timeout: Duration::from_secs(1),
             },
-            target: TargetOptions::Folder(folder.path().to_owned()),
+            target: TargetOptions::Folder(folder.to_owned()),
             programs: None,
             encryption: Encryption::default(),
             keep: Keep { days: 1, weeks: 0, months: 0 },
@@ -333,7 +324,13 @@ mod tests {
         let hourly: Schedule = "0 * * * *".parse().unwrap();
         let timetable =
             Timetable { backup: hourly.clone(), verify: hourly, age_max: Duration::from_secs(7_200) };
-        let scheduler = Scheduler::new(Backups::new(options).unwrap(), timetable, || NOW);
+        Scheduler::new(Backups::new(options).unwrap(), timetable, || NOW)
+    }
+
+    #[test]
+    fn a_backup_of_the_future_is_no_reassurance() {
+        let folder = tempfile::tempdir().unwrap();
+        let scheduler = scheduler(folder.path());
         for (last, status) in [
             (NOW - Duration::from_secs(3_600), BackupStatus::Ok),
             (NOW - Duration::from_secs(7_201), BackupStatus::Failing),
@@ -347,9 +344,47 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_cannot_be_read_is_looked_at_again_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let (name, scheduler) = ("context-20260305T100000Z", scheduler(folder.path()));
+        let manifest = serde_json::json!({
+            "format": 1, "name": name, "taken_at": "2026-03-05T10:00:00Z", "version": "1", "server_version": "17",
+            "database": "context", "migrations": [1], "file": format!("{name}.dump"), "bytes": 1, "sha256": "",
+            "encrypted": false, "tables": {}, "probes": [], "state": "checked", "checked_at": null, "problem": null
+        });
+        std::fs::write(folder.path().join(format!("{name}.json")), manifest.to_string()).unwrap();
+        let dump = folder.path().join(format!("{name}.dump"));
+        // It can be opened, and not read.
+        std::fs::create_dir(&dump).unwrap();
+        let (_go_on, stop) = watch::channel(false);
+        assert!(!scheduler.verify_all(&stop).await);
+        assert!(scheduler.report().damaged[0].contains("cannot be read"));
+        std::fs::remove_dir(&dump).unwrap();
+        std::fs::write(&dump, "other bytes").unwrap();
+        assert!(scheduler.verify_all(&stop).await, "it is damaged, and there is no doubt about it");
+        assert!(scheduler.report().damaged[0].contains("11 bytes"));
+        std::fs::write(folder.path().join(format!("{name}.json")), "{").unwrap();
+        assert!(scheduler.verify_all(&stop).await, "nor about this");
+        assert!(scheduler.report().damaged[0].contains("manifest is damaged"));
+
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        std::fs::write(folder.path(), "no folder").unwrap();
+        assert!(!scheduler.verify_all(&stop).await);
+        assert!(scheduler.report().problem.is_some());
+        std::fs::remove_file(folder.path()).unwrap();
+        std::fs::create_dir(folder.path()).unwrap();
+        assert!(scheduler.verify_all(&stop).await);
+        assert_eq!(scheduler.report().problem, None);
+    }
+
     #[test]
-    fn each_try_that_fails_is_followed_by_a_longer_pause() {
+    fn each_try_that_fails_is_followed_by_a_longer_pause_up_to_its_turn() {
         let minutes = [1, 2, 3, 7, 8, 1_000].map(|failed| pause(failed).as_secs() / 60);
         assert_eq!(minutes, [10, 20, 40, 640, 640, 640]);
+        let hourly: Schedule = "0 * * * *".parse().unwrap();
+        let minutes =
+            [0, 1, 3, 4].map(|failed| (next_after(NOW, &hourly, failed).unwrap() - NOW).whole_minutes());
+        assert_eq!(minutes, [60, 10, 40, 60]);
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Backups, Failure, Listed, Manifest, Result, Stage, State,
     failure::{In, step},
-    manifest::{MANIFEST_BYTES_MAX, file_of, is_name, name_of},
+    manifest::{MANIFEST_BYTES_MAX, Unusable, file_of, is_name, name_of},
 };
 
 /// Manifests that are read at once.
@@ -30,6 +30,15 @@ pub enum Verdict {
     Sound,
     /// It is not; why.
     Damaged(String),
+}
+
+/// What a look at all that is stored has shown.
+#[derive(Default)]
+pub(super) struct Look {
+    /// Names and reasons.
+    pub damaged: Vec<String>,
+    /// Whether some of these only could not be read, this time.
+    pub is_incomplete: bool,
 }
 
 /// Notes what passes by.
@@ -101,10 +110,10 @@ impl Backups {
         let listed = stream::iter(names)
             .map(async |name| {
                 let manifest = match self.target.read_small(&file_of(&name), MANIFEST_BYTES_MAX).await {
-                    Ok(Some(bytes)) => Manifest::parse(&name, &bytes),
+                    Ok(Some(bytes)) => Manifest::parse(&name, &bytes).map_err(Unusable::Wrong),
                     // Somebody has removed it since.
                     Ok(None) => return None,
-                    Err(failure) => Err(format!("its manifest cannot be read: {failure}")),
+                    Err(failure) => Err(Unusable::Unread(failure.to_string())),
                 };
                 Some(Listed { name, manifest })
             })
@@ -175,6 +184,29 @@ impl Backups {
             Ok(noted.verdict(manifest))
         })
         .await
+    }
+
+    /// Reads all of these dumps.
+    pub(super) async fn verify_each(&self, all: &[Listed], stop: &watch::Receiver<bool>) -> Result<Look> {
+        let mut look = Look::default();
+        for Listed { name, manifest } in all {
+            // What cannot be read is as good as damaged as long as it cannot. The others are looked at all the same.
+            let (reason, was_read) = match manifest {
+                Ok(manifest) => match self.verify(manifest, stop).await {
+                    Ok(Verdict::Sound) => continue,
+                    Ok(Verdict::Damaged(reason)) => (reason, true),
+                    Err(failure) if failure.stage == Stage::Stopped => return Err(failure),
+                    Err(failure) => (format!("it cannot be read: {failure}"), false),
+                },
+                Err(reason) => (reason.to_string(), matches!(reason, Unusable::Wrong(_))),
+            };
+            // Unless somebody has removed it meanwhile.
+            if self.is_there(name).await? {
+                look.damaged.push(format!("{name}: {reason}"));
+                look.is_incomplete |= !was_read;
+            }
+        }
+        Ok(look)
     }
 
     /// Whether there is a backup of that name.

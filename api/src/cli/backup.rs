@@ -51,7 +51,7 @@ pub(super) struct RestoreArguments {
     /// Restore it although it failed its check. What is restored is then not compared with anything
     #[arg(long)]
     even_if_bad: bool,
-    /// Only say what would be restored over what, as if the service were stopped; exit code 1 when it would be refused
+    /// Only say what would be restored over what, as if the service were stopped, without reading the backup; exit code 1 when it may not
     #[arg(long)]
     dry_run: bool,
 }
@@ -177,7 +177,7 @@ async fn verify(backups: &Backups, name: Option<String>, restore: bool) -> Comma
                 verdict => verdict
                     .unwrap_or_else(|failure| Verdict::Damaged(format!("it cannot be read: {failure}"))),
             },
-            Err(reason) => Verdict::Damaged(reason.clone()),
+            Err(reason) => Verdict::Damaged(reason.to_string()),
         };
         match verdict {
             Verdict::Sound => println!("{name}  sound"),

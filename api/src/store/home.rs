@@ -79,3 +79,29 @@ impl Home {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_given_back_is_not_waited_for_for_ever() {
+        let home = Home::here();
+        let ((), away) = home.open(async { Ok(()) }).await.unwrap();
+        assert!(!home.is_left(away.as_ref()), "nobody has to go yet");
+        let (began, looks) = (Instant::now(), AtomicUsize::new(0));
+        let look = || {
+            looks.fetch_add(1, Ordering::SeqCst);
+        };
+        let longest = 3 * LOOK_EVERY;
+        assert!(!home.gather(longest, look).await);
+        assert!(began.elapsed() >= longest && looks.load(Ordering::SeqCst) > 1);
+        assert!(home.is_left(away.as_ref()));
+        let ((), at_home) = home.open(async { Ok(()) }).await.unwrap();
+        assert!(at_home.is_none(), "what is opened from now on lives where it may stay");
+        drop(away);
+        assert!(home.gather(Duration::from_secs(1), || {}).await);
+    }
+}

@@ -244,24 +244,29 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request after the other with these words, and hangs up after each. Answers what was asked.
+    const WAIT: Duration = Duration::from_secs(30);
+
+    /// Answers one request after the other with these words, and hangs up after each. Answers the heads of what was asked.
     async fn serve(listener: TcpListener, answers: &[&str]) -> Vec<String> {
         let mut asked = Vec::new();
         for answer in answers {
-            let (mut socket, _) = listener.accept().await.unwrap();
+            let came = tokio::time::timeout(WAIT, listener.accept()).await;
+            let (mut socket, _) = came.expect("it asks once more").unwrap();
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
                 request.push(socket.read_u8().await.unwrap());
             }
-            asked.push(String::from_utf8(request).unwrap().to_lowercase());
+            let head = String::from_utf8(request).unwrap().to_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            socket.read_exact(&mut body).await.unwrap();
+            asked.push(head);
             socket.write_all(answer.as_bytes()).await.unwrap();
         }
         asked
     }
 
-    /// What a real server does not do on request: an answer that breaks off.
-    #[tokio::test]
-    async fn an_answer_that_breaks_off_is_taken_up_where_it_stopped() {
+    async fn storage() -> (TcpListener, S3) {
         rustls::crypto::ring::default_provider().install_default().ok();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let options = S3Options {
@@ -273,7 +278,19 @@ mod tests {
             secret_key: "s".to_owned().into(),
             path_style: true,
         };
-        let s3 = S3::new(&options).unwrap();
+        (listener, S3::new(&options).unwrap())
+    }
+
+    fn xml(root: &str, members: &str) -> String {
+        let body = format!(r#"<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{members}</{root}>"#);
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    }
+
+    // All of these are what a real server does not do on request.
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_taken_up_where_it_stopped() {
+        let (listener, s3) = storage().await;
         let answers = [
             "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123",
             "HTTP/1.1 206 Partial Content\r\nContent-Length: 6\r\nConnection: close\r\n\r\n45",
@@ -292,5 +309,43 @@ mod tests {
         let (asked, ()) = tokio::join!(serve(listener, &answers), reading);
         assert!(!asked[0].contains("range:") && asked[1].contains("range: bytes=4-"), "{asked:?}");
         assert!(asked[2].contains("range: bytes=6-") && asked[2].contains("if-match: \"e\""), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn whether_parts_were_put_together_is_looked_up_when_the_answer_was_lost() {
+        let begun = xml("InitiateMultipartUploadResult", "<UploadId>u</UploadId>");
+        let part = "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        // And what comes of asking a second time.
+        let (lost, gone) =
+            ("", "HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\nConnection: close\r\n\r\nNoSuchUpload");
+        let there = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
+        let shorter = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n";
+        let upload = async |s3: &S3| {
+            let mut upload = s3.begin("f").await.unwrap();
+            upload.write(b"12345").await.unwrap();
+            upload.finish().await
+        };
+        let (listener, s3) = storage().await;
+        let answers = [&begun, part, lost, gone, there];
+        let (asked, stored) = tokio::join!(serve(listener, &answers), upload(&s3));
+        stored.unwrap();
+        assert!(asked[4].starts_with("head /b/f"), "{asked:?}");
+
+        let (listener, s3) = storage().await;
+        let aborted = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        let answers = [&begun, part, gone, shorter, aborted];
+        let (asked, refused) = tokio::join!(serve(listener, &answers), upload(&s3));
+        assert!(refused.unwrap_err().detail.contains("NoSuchUpload"));
+        assert!(asked[4].starts_with("delete /b/f?") && asked[4].contains("uploadid=u"), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up() {
+        let (listener, s3) = storage().await;
+        let members = "<IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>";
+        let page = xml("ListBucketResult", members);
+        let answers = vec![page.as_str(); PAGES_MAX];
+        let (_, listed) = tokio::join!(serve(listener, &answers), s3.list(usize::MAX));
+        assert!(listed.unwrap_err().detail.contains("has no end"));
     }
 }

@@ -258,7 +258,7 @@ async fn one_that_cannot_be_read_does_not_hide_the_others() {
     std::fs::create_dir(place.path().join("context-20200101T000000Z.json")).unwrap();
     let listed = backups.list().await.unwrap();
     assert_eq!(listed.len(), 2);
-    assert!(listed[0].manifest.as_ref().unwrap_err().contains("cannot be read"), "{listed:?}");
+    assert!(listed[0].manifest.as_ref().unwrap_err().to_string().contains("cannot be read"), "{listed:?}");
     assert_eq!(backups.find("latest").await.unwrap().name, made.name);
     // A newer one might be what is wanted.
     let newer = place.path().join("context-99990101T000000Z.json");
