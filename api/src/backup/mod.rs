@@ -28,7 +28,7 @@ pub use self::{
     run::Made,
     schedule::Schedule,
     scheduler::{Clock, Scheduler, Timetable},
-    stored::Verdict,
+    stored::{Looked, Verdict},
     target::{S3Options, Target, TargetOptions},
 };
 use crate::store::ConnectOptions;

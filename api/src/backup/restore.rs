@@ -55,16 +55,28 @@ impl Plan {
     /// Whether it may be done.
     ///
     /// # Errors
-    /// When somebody is at work in the database, or the operator has to say that he knows what he will have, or lose.
+    /// When somebody is at work in the database, or as [`Plan::would_permit`].
     pub fn permits(&self, asked: Asked) -> Result<()> {
+        let Occupied { sessions, database, .. } = &self.occupied;
+        if *sessions > 0 {
+            return Err(Failure::new(
+                Stage::Restore,
+                format!(
+                    "{sessions} session(s) of this service are connected to database `{database}`. Stop `serve`, `worker` and `backup schedule` first.",
+                ),
+            ));
+        }
+        self.would_permit(asked)
+    }
+
+    /// Whether it may be done once nobody is at work in the database.
+    ///
+    /// # Errors
+    /// When the login may not, or the operator has to say that he knows what he will have, or lose.
+    pub fn would_permit(&self, asked: Asked) -> Result<()> {
         let Self { manifest, occupied } = self;
         let obstacle = if occupied.login == Login::Other {
             "This login may not act as `context_owner`. Restore with the owner's or a superuser's DATABASE_URL.".to_owned()
-        } else if occupied.sessions > 0 {
-            format!(
-                "{} session(s) of this service are connected to database `{}`. Stop `serve`, `worker` and `backup schedule` first.",
-                occupied.sessions, occupied.database
-            )
         } else if manifest.state == State::Failed && !asked.even_if_bad {
             let problem = manifest.problem.as_deref().unwrap_or("it failed its check");
             format!(

@@ -46,6 +46,29 @@ struct Known {
     damaged: Vec<String>,
 }
 
+/// When something is to be done again.
+struct Turn {
+    at: Option<OffsetDateTime>,
+    /// In a row.
+    failed: u32,
+}
+
+impl Turn {
+    fn is_due(&self, now: OffsetDateTime) -> bool {
+        self.at.is_some_and(|at| at <= now)
+    }
+
+    fn pass(&mut self, done: bool, now: OffsetDateTime, schedule: &Schedule) {
+        self.failed = if done { 0 } else { self.failed + 1 };
+        self.at = next_after(now, schedule, self.failed);
+    }
+}
+
+struct Turns {
+    backup: Turn,
+    verify: Turn,
+}
+
 /// Makes backups. Cheap to clone: who asks for the report has one of its own.
 #[derive(Clone)]
 pub struct Scheduler {
@@ -100,14 +123,14 @@ impl Scheduler {
 
     /// Runs until `stop` turns true. What is under way then is given up and cleared away.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
-        let mut backup_at = self.first_backup().await;
-        let mut verify_at = self.timetable.verify.next_after((self.clock)());
-        // In a row, of each.
-        let (mut failed, mut unread) = (0, 0);
+        let mut turns = Turns {
+            backup: Turn { at: self.first_backup().await, failed: 0 },
+            verify: Turn { at: self.timetable.verify.next_after((self.clock)()), failed: 0 },
+        };
         loop {
-            self.note(|known| known.next = backup_at);
-            gauge!("backup_next_timestamp_seconds").set(backup_at.map_or(0.0, seconds));
-            let Some(next) = [backup_at, verify_at].into_iter().flatten().min() else {
+            self.note(|known| known.next = turns.backup.at);
+            gauge!("backup_next_timestamp_seconds").set(turns.backup.at.map_or(0.0, seconds));
+            let Some(next) = [turns.backup.at, turns.verify.at].into_iter().flatten().min() else {
                 tracing::error!(
                     "neither BACKUP_SCHEDULE nor BACKUP_VERIFY_SCHEDULE has a time that is still to come"
                 );
@@ -117,17 +140,22 @@ impl Scheduler {
             if self.wait_until(next, stop.clone()).await.is_break() {
                 return;
             }
-            if backup_at.is_some_and(|at| at <= (self.clock)()) {
-                failed = if self.back_up(&stop).await { 0 } else { failed + 1 };
-                backup_at = next_after((self.clock)(), &self.timetable.backup, failed);
-            }
-            if verify_at.is_some_and(|at| at <= (self.clock)()) {
-                unread = if self.verify_all(&stop).await { 0 } else { unread + 1 };
-                verify_at = next_after((self.clock)(), &self.timetable.verify, unread);
-            }
+            self.take(&mut turns, &stop).await;
             if *stop.borrow() {
                 return;
             }
+        }
+    }
+
+    /// Does what is due, and says when it is again.
+    async fn take(&self, turns: &mut Turns, stop: &watch::Receiver<bool>) {
+        if turns.backup.is_due((self.clock)()) {
+            let done = self.back_up(stop).await;
+            turns.backup.pass(done, (self.clock)(), &self.timetable.backup);
+        }
+        if turns.verify.is_due((self.clock)()) {
+            let done = self.verify_all(stop).await;
+            turns.verify.pass(done, (self.clock)(), &self.timetable.verify);
         }
     }
 
@@ -250,7 +278,7 @@ impl Scheduler {
         let look = async {
             let listed = self.backups.list().await?;
             self.note_stored(&listed);
-            self.backups.verify_each(&listed, stop).await
+            self.backups.look_at_all(&listed, stop).await
         };
         match look.await {
             Ok(Look { damaged, is_incomplete }) => {
@@ -358,14 +386,20 @@ mod tests {
         // It can be opened, and not read.
         std::fs::create_dir(&dump).unwrap();
         let (_go_on, stop) = watch::channel(false);
-        assert!(!scheduler.verify_all(&stop).await);
+        let mut turns =
+            Turns { backup: Turn { at: None, failed: 0 }, verify: Turn { at: Some(NOW), failed: 0 } };
+        scheduler.take(&mut turns, &stop).await;
         assert!(scheduler.report().damaged[0].contains("cannot be read"));
+        assert_eq!(turns.verify.at, Some(NOW + RETRY_AFTER));
         std::fs::remove_dir(&dump).unwrap();
         std::fs::write(&dump, "other bytes").unwrap();
-        assert!(scheduler.verify_all(&stop).await, "it is damaged, and there is no doubt about it");
+        turns.verify.at = Some(NOW);
+        scheduler.take(&mut turns, &stop).await;
         assert!(scheduler.report().damaged[0].contains("11 bytes"));
+        // It is damaged, and there is no doubt about it.
+        assert_eq!(turns.verify.at, Some(NOW + Duration::from_secs(3_600)));
         std::fs::write(folder.path().join(format!("{name}.json")), "{").unwrap();
-        assert!(scheduler.verify_all(&stop).await, "nor about this");
+        assert!(scheduler.verify_all(&stop).await, "there is no doubt about this");
         assert!(scheduler.report().damaged[0].contains("manifest is damaged"));
 
         std::fs::remove_dir_all(folder.path()).unwrap();

@@ -32,6 +32,14 @@ pub enum Verdict {
     Damaged(String),
 }
 
+/// What a look at what is listed showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    Known(Verdict),
+    /// Why it could not be read, this time. As long as it cannot, it is as good as damaged.
+    Unread(String),
+}
+
 /// What a look at all that is stored has shown.
 #[derive(Default)]
 pub(super) struct Look {
@@ -186,23 +194,35 @@ impl Backups {
         .await
     }
 
-    /// Reads all of these dumps.
-    pub(super) async fn verify_each(&self, all: &[Listed], stop: &watch::Receiver<bool>) -> Result<Look> {
+    /// Reads what is listed, as far as it can be read.
+    ///
+    /// # Errors
+    /// Only when it is told to stop.
+    pub async fn look_at(&self, listed: &Listed, stop: &watch::Receiver<bool>) -> Result<Looked> {
+        let manifest = match &listed.manifest {
+            Ok(manifest) => manifest,
+            Err(Unusable::Wrong(reason)) => return Ok(Looked::Known(Verdict::Damaged(reason.clone()))),
+            Err(unread @ Unusable::Unread(_)) => return Ok(Looked::Unread(unread.to_string())),
+        };
+        match self.verify(manifest, stop).await {
+            Ok(verdict) => Ok(Looked::Known(verdict)),
+            Err(failure) if failure.stage == Stage::Stopped => Err(failure),
+            Err(failure) => Ok(Looked::Unread(format!("it cannot be read: {failure}"))),
+        }
+    }
+
+    /// Reads all of these. One that cannot be read does not hide the others.
+    pub(super) async fn look_at_all(&self, all: &[Listed], stop: &watch::Receiver<bool>) -> Result<Look> {
         let mut look = Look::default();
-        for Listed { name, manifest } in all {
-            // What cannot be read is as good as damaged as long as it cannot. The others are looked at all the same.
-            let (reason, was_read) = match manifest {
-                Ok(manifest) => match self.verify(manifest, stop).await {
-                    Ok(Verdict::Sound) => continue,
-                    Ok(Verdict::Damaged(reason)) => (reason, true),
-                    Err(failure) if failure.stage == Stage::Stopped => return Err(failure),
-                    Err(failure) => (format!("it cannot be read: {failure}"), false),
-                },
-                Err(reason) => (reason.to_string(), matches!(reason, Unusable::Wrong(_))),
+        for listed in all {
+            let (reason, was_read) = match self.look_at(listed, stop).await? {
+                Looked::Known(Verdict::Sound) => continue,
+                Looked::Known(Verdict::Damaged(reason)) => (reason, true),
+                Looked::Unread(reason) => (reason, false),
             };
             // Unless somebody has removed it meanwhile.
-            if self.is_there(name).await? {
-                look.damaged.push(format!("{name}: {reason}"));
+            if self.is_there(&listed.name).await? {
+                look.damaged.push(format!("{}: {reason}", listed.name));
                 look.is_incomplete |= !was_read;
             }
         }

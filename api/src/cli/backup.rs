@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{CommandResult, start};
 use crate::{
-    backup::{Asked, Backups, Listed, Manifest, Scheduler, Stage, State, Verdict},
+    backup::{Asked, Backups, Listed, Looked, Manifest, Scheduler, State, Verdict},
     config::{self, Source},
     http::{self, BackupReports},
     store::SchemaState,
@@ -164,26 +164,20 @@ async fn verify(backups: &Backups, name: Option<String>, restore: bool) -> Comma
         None => backups.list().await?,
     };
     let (all, mut damaged) = (listed.len(), 0);
-    for Listed { name, manifest } in listed {
-        let verdict = match &manifest {
-            Ok(manifest) => match backups.verify(manifest, &stopped).await {
-                Ok(Verdict::Sound) if restore => match backups.check(manifest, &stopped).await {
-                    // Says nothing about the backup.
-                    Err(failure) => return Err(failure.into()),
-                    Ok(verdict) => verdict,
-                },
-                Err(failure) if failure.stage == Stage::Stopped => return Err(failure.into()),
-                // The others are looked at all the same.
-                verdict => verdict
-                    .unwrap_or_else(|failure| Verdict::Damaged(format!("it cannot be read: {failure}"))),
-            },
-            Err(reason) => Verdict::Damaged(reason.to_string()),
+    for listed in listed {
+        let verdict = match (backups.look_at(&listed, &stopped).await?, &listed.manifest) {
+            (Looked::Known(Verdict::Sound), Ok(manifest)) if restore => {
+                // When it fails, that says nothing about the backup.
+                backups.check(manifest, &stopped).await?
+            }
+            (Looked::Known(verdict), _) => verdict,
+            (Looked::Unread(reason), _) => Verdict::Damaged(reason),
         };
         match verdict {
-            Verdict::Sound => println!("{name}  sound"),
+            Verdict::Sound => println!("{}  sound", listed.name),
             Verdict::Damaged(reason) => {
                 damaged += 1;
-                println!("{name}  DAMAGED: {reason}");
+                println!("{}  DAMAGED: {reason}", listed.name);
             }
         }
     }
@@ -207,13 +201,10 @@ async fn prune(backups: &Backups, dry_run: bool) -> CommandResult {
 pub(super) async fn restore(source: &Source, arguments: RestoreArguments) -> CommandResult {
     let backups = Backups::new(config::backup(source)?)?;
     let stopped = stop_when_asked()?;
-    let mut plan = backups.plan_restore(&arguments.name).await?;
-    if arguments.dry_run {
-        plan.occupied.sessions = 0;
-    }
+    let plan = backups.plan_restore(&arguments.name).await?;
     let (name, taken) = (&plan.manifest.name, moment(plan.manifest.taken_at));
     let asked = Asked { replace: arguments.replace, even_if_bad: arguments.even_if_bad };
-    plan.permits(asked)?;
+    if arguments.dry_run { plan.would_permit(asked) } else { plan.permits(asked) }?;
     if plan.occupied.tables > 0 {
         eprintln!(
             "The {plan}. All of it is removed, and with it whatever was written after {taken}, once the backup has been read and is whole."

@@ -230,7 +230,7 @@ async fn a_bad_one_is_restored_when_it_is_asked_for_and_none_while_another_is_un
         refused.detail.contains("It lacks rows.") && refused.detail.contains("--even-if-bad"),
         "{refused}"
     );
-    let all_the_same = Asked { replace: false, even_if_bad: true };
+    let all_the_same = Asked { even_if_bad: true, ..Asked::default() };
     let mut other = BackupSession::open_blind(&options(&empty.url)).await.unwrap();
     assert!(other.lock().await.unwrap());
     let refused = restoring.restore(&plan, all_the_same, &go_on()).await.unwrap_err();
