@@ -7,7 +7,7 @@ pub mod spans;
 mod traceparent;
 
 use std::{
-    io::{BufWriter, IsTerminal},
+    io::{BufWriter, IsTerminal, Write},
     sync::OnceLock,
     time::Duration,
 };
@@ -61,8 +61,7 @@ static LINES_LEFT_OUT: OnceLock<ErrorCounter> = OnceLock::new();
 /// guard is dropped the last ones are, for a second at most. Where whoever reads them is so slow that a hundred thousand wait,
 /// further ones are left out and counted: a service must not stand still because nobody reads its log.
 pub fn start_logging(options: &LogOptions) -> WorkerGuard {
-    // Flushed whenever no line waits any more, so that many which come together are written at once.
-    let (lines, guard) = tracing_appender::non_blocking(BufWriter::new(std::io::stderr()));
+    let (lines, guard) = tracing_appender::non_blocking(Gathering(BufWriter::new(std::io::stderr())));
     LINES_LEFT_OUT.get_or_init(|| lines.error_counter());
     let filter = LogOptions::filter(&options.directives).unwrap_or_default();
     let builder =
@@ -80,6 +79,26 @@ pub fn start_logging(options: &LogOptions) -> WorkerGuard {
     // Only fails when logging was started before.
     result.ok();
     guard
+}
+
+/// How long lines are gathered after some were written.
+const GATHER_FOR: Duration = Duration::from_millis(1);
+
+/// Writes a line that comes alone at once. Of a busy service, whose thread of the log would be woken for each line, it writes many together.
+struct Gathering<W>(W);
+
+impl<W: Write> Write for Gathering<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    /// Asked for whenever no line waits any more.
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()?;
+        // The thread has nothing else to do.
+        std::thread::sleep(GATHER_FOR);
+        Ok(())
+    }
 }
 
 /// Seconds; from a cached answer to the longest request.

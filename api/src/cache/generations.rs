@@ -6,15 +6,23 @@
 //! that come while one is read share the next read, so that a busy process asks Redis no oftener than it answers. What Redis
 //! could not be told, or forgot when another one took its place, is made good by an epoch: a word that is part of all generations,
 //! and that every process renews when Redis was away for it. See docs/adr/0020-answers-by-generation.md.
+//!
+//! The word of a tenant that nobody has written to for a while is lent: the process may go by it for a moment without asking, and whoever
+//! renews a word that was lent waits as long before the change is acknowledged. See docs/adr/0025-words-that-are-lent.md.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use moka::future::Cache as Local;
-use redis::Pipeline;
+use redis::Script;
+use strum::IntoStaticStr;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -38,6 +46,48 @@ const WAITING_MAX: usize = 16_384;
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Of those, as many as are answered by one read.
 const TOGETHER_MAX: usize = 1_024;
+/// For how long a word is lent, from before Redis is asked for it. The first change after a quiet time takes so much longer.
+const LENT_FOR: Duration = Duration::from_millis(2);
+/// A word that has not changed for so long is lent. So a tenant that is written to all the time waits for it ten times a second at most.
+const QUIET_FOR: Duration = Duration::from_millis(100);
+
+/// The epoch first and then tenants, each with a word in case it gets a new one, with what is to be done, `read`, `lend` or `renew`, and with
+/// the lent word that nobody can go by any more as far as the asking process knows. Answers words, each with the lent one that was taken back.
+///
+/// Behind a word stands nothing; or an `L`, since it was lent, or may have been before it was forgotten; or the lent word in whose place it
+/// came, until somebody who wrote knows that nobody goes by that one any more. Nothing of this depends on a clock of Redis.
+const EXCHANGE: &str = r"
+    local epoch = redis.call('GET', KEYS[1])
+    if epoch then
+        redis.call('PEXPIRE', KEYS[1], ARGV[1])
+    else
+        epoch = ARGV[2]
+        redis.call('SET', KEYS[1], epoch, 'PX', ARGV[1])
+    end
+    local answer = {{epoch, ''}}
+    for i = 2, #KEYS do
+        local fresh, action, ended = ARGV[3 * i - 3], ARGV[3 * i - 2], ARGV[3 * i - 1]
+        local value = redis.call('GET', KEYS[i])
+        local word, behind = fresh, 'L'
+        if value and #value >= 16 then
+            word, behind = string.sub(value, 1, 16), string.sub(value, 17)
+        end
+        if action == 'renew' then
+            if behind == 'L' then
+                behind = word
+            elseif behind == ended then
+                behind = ''
+            end
+            word = fresh
+        elseif action == 'lend' then
+            behind = 'L'
+        end
+        if value ~= word .. behind then
+            redis.call('SET', KEYS[i], word .. behind, 'PX', ARGV[1])
+        end
+        answer[i] = {word, behind == 'L' and '' or behind}
+    end
+    return answer";
 
 /// The state that something was read in. Never twice the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,11 +117,25 @@ pub(super) enum Generations {
 pub(super) struct There {
     remote: Remote,
     asks: mpsc::Sender<Ask>,
+    seen: Local<TenantId, Seen>,
+}
+
+/// What Redis said last of a tenant.
+#[derive(Clone, Copy)]
+struct Seen {
+    generation: Generation,
+    /// When it was first this one.
+    since: Instant,
+    /// How long it may be gone by without asking.
+    lent_until: Option<Instant>,
+    /// The lent word that was taken back for it, and until when somebody may go by that one.
+    taken_back: Option<(Uuid, Instant)>,
 }
 
 enum Ask {
     Current(TenantId, oneshot::Sender<Generation>),
-    Renew(TenantId, oneshot::Sender<()>),
+    /// Answers until when others may go by the old one.
+    Renew(TenantId, oneshot::Sender<Instant>),
 }
 
 impl Generations {
@@ -83,11 +147,12 @@ impl Generations {
     pub(super) fn there(options: &RedisOptions) -> Result<Self> {
         let remote = Remote::new(options, Probe::Epoch)?;
         let (asks, asked) = mpsc::channel(WAITING_MAX);
+        let seen = Local::builder().max_capacity(TENANTS_MAX).build();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
-        let answering = answer(remote.clone(), asked);
+        let answering = answer(remote.clone(), seen.clone(), asked);
         let thread = std::thread::Builder::new().name("generations".to_owned());
         thread.spawn(move || runtime.block_on(answering)).map_err(Error::internal)?;
-        Ok(Self::There(Arc::new(There { remote, asks })))
+        Ok(Self::There(Arc::new(There { remote, asks, seen })))
     }
 
     /// The present one of the tenant; none when it cannot be known.
@@ -100,6 +165,11 @@ impl Generations {
             Self::There(there) => {
                 if !there.remote.is_settled() {
                     return None;
+                }
+                if let Some(Seen { generation, lent_until: Some(until), .. }) = there.seen.get(&tenant).await
+                    && Instant::now() < until
+                {
+                    return Some(generation);
                 }
                 let (answer, answered) = oneshot::channel();
                 there.asks.send(Ask::Current(tenant, answer)).await.ok()?;
@@ -118,8 +188,9 @@ impl Generations {
                 }
                 let (answer, answered) = oneshot::channel();
                 let asked = there.asks.send(Ask::Renew(tenant, answer)).await;
-                if asked.is_err() || answered.await.is_err() {
-                    there.remote.note_outage("the generation of a tenant was not renewed");
+                match answered.await {
+                    Ok(until) if asked.is_ok() => sleep_until(until).await,
+                    _ => there.remote.note_outage("the generation of a tenant was not renewed"),
                 }
             }
         }
@@ -127,36 +198,36 @@ impl Generations {
 }
 
 /// Answers all that have come together, again and again, until nobody can ask any more.
-async fn answer(remote: Remote, mut asked: mpsc::Receiver<Ask>) {
+async fn answer(remote: Remote, seen: Local<TenantId, Seen>, mut asked: mpsc::Receiver<Ask>) {
+    let exchange = Exchange { remote, script: Script::new(EXCHANGE), seen };
     // A process that died may have left unsaid what it changed.
-    remote.begin_epoch().await;
+    exchange.remote.begin_epoch().await;
     let mut asks = Vec::new();
     loop {
         if let Ok(0) = timeout(ASK_EVERY, asked.recv_many(&mut asks, TOGETHER_MAX)).await {
             return;
         }
-        let tenants: HashSet<TenantId> = asks.iter().filter_map(Ask::reads).collect();
-        let tenants: Vec<TenantId> = tenants.into_iter().collect();
         let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();
-        let words = exchange(&remote, &renewed, &tenants).await;
+        let tenants: HashSet<TenantId> = asks.iter().map(Ask::tenant).collect();
+        let words = exchange.run(&tenants, &renewed).await;
         if words.is_none() && !renewed.is_empty() {
             // Others may hear what this process could not say, and must not believe the old words for longer than can be helped.
-            remote.look_again().await;
+            exchange.remote.look_again().await;
         }
         for ask in asks.drain(..) {
-            match ask {
-                // When Redis is away, whoever made a change has nothing to wait for.
-                Ask::Renew(_, done) => {
-                    done.send(()).ok();
+            let seen = words.as_ref().and_then(|words| words.get(&ask.tenant()));
+            match (ask, seen) {
+                (Ask::Current(_, answer), Some(seen)) => {
+                    answer.send(seen.generation).ok();
                 }
-                Ask::Current(tenant, answer) => {
-                    let place = tenants.iter().position(|other| *other == tenant);
-                    let word = words.as_ref().zip(place).and_then(|(words, place)| words.get(place + 1));
-                    let epoch = words.as_ref().and_then(|words| words.first());
-                    // Unanswered, it is not known.
-                    if let Some((Some(epoch), Some(word))) = epoch.copied().zip(word.copied()) {
-                        answer.send(Generation { epoch, word }).ok();
-                    }
+                // Unanswered, it is not known.
+                (Ask::Current(..), None) => {}
+                (Ask::Renew(_, done), Some(seen)) => {
+                    done.send(seen.taken_back.map_or(seen.since, |(_, until)| until)).ok();
+                }
+                // When Redis is away, there is nothing to wait for but what others were lent before.
+                (Ask::Renew(_, done), None) => {
+                    done.send(Instant::now() + LENT_FOR).ok();
                 }
             }
         }
@@ -164,72 +235,87 @@ async fn answer(remote: Remote, mut asked: mpsc::Receiver<Ask>) {
 }
 
 impl Ask {
-    fn reads(&self) -> Option<TenantId> {
-        match self {
-            Self::Current(tenant, _) => Some(*tenant),
-            Self::Renew(..) => None,
-        }
+    fn tenant(&self) -> TenantId {
+        let (Self::Current(tenant, _) | Self::Renew(tenant, _)) = self;
+        *tenant
     }
 
     fn renews(&self) -> Option<TenantId> {
-        match self {
-            Self::Renew(tenant, _) => Some(*tenant),
-            Self::Current(..) => None,
-        }
+        matches!(self, Self::Renew(..)).then(|| self.tenant())
     }
 }
 
-/// Renews some, and answers the epoch and the words of others, in their order; none when Redis is away.
-async fn exchange(
-    remote: &Remote,
-    renewed: &HashSet<TenantId>,
-    tenants: &[TenantId],
-) -> Option<Vec<Option<Uuid>>> {
-    let mut pipeline = redis::pipe();
-    // A write, so that one that only may be read is not taken for the one that others write to.
-    pipeline.cmd("PEXPIRE").arg(EPOCH_KEY).arg(TTL.as_millis() as u64).ignore();
-    for tenant in renewed {
-        set(&mut pipeline, &key(*tenant), false);
+struct Exchange {
+    remote: Remote,
+    script: Script,
+    seen: Local<TenantId, Seen>,
+}
+
+impl Exchange {
+    /// Renews some, and answers what is then known of all; none when Redis is away. With no tenant it is asked all the same, by something
+    /// that writes, so that one that only may be read is not taken for the one that others write to.
+    async fn run(
+        &self,
+        tenants: &HashSet<TenantId>,
+        renewed: &HashSet<TenantId>,
+    ) -> Option<HashMap<TenantId, Seen>> {
+        // Before Redis is asked: what is lent counts from here.
+        let asked_at = Instant::now();
+        let mut call = self.script.prepare_invoke();
+        call.key(EPOCH_KEY).arg(TTL.as_millis() as u64).arg(Uuid::now_v7().as_bytes());
+        let mut before = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            let seen = self.seen.get(tenant).await;
+            let is_quiet = seen.is_some_and(|seen| asked_at.duration_since(seen.since) >= QUIET_FOR);
+            let action = match (renewed.contains(tenant), is_quiet) {
+                (true, _) => Action::Renew,
+                (false, true) => Action::Lend,
+                (false, false) => Action::Read,
+            };
+            let taken_back = seen.and_then(|seen| seen.taken_back);
+            let ended = taken_back.filter(|(_, until)| *until <= asked_at).map(|(word, _)| word);
+            call.key(key(*tenant)).arg(Uuid::now_v7().as_bytes()).arg(<&str>::from(action));
+            call.arg(ended.as_ref().map_or(&[][..], |word| word.as_bytes()));
+            before.push((*tenant, action, seen));
+        }
+        let answer: Vec<(Vec<u8>, Vec<u8>)> = self.remote.run(&call).await?;
+        let answered_at = Instant::now();
+        let ((epoch, _), words) = answer.split_first()?;
+        let epoch = Uuid::from_slice(epoch).ok()?;
+        let mut found = HashMap::with_capacity(tenants.len());
+        for ((tenant, action, before), (word, behind)) in before.into_iter().zip(words) {
+            // One that is none of ours is not known.
+            let Ok(word) = Uuid::from_slice(word) else { continue };
+            let generation = Generation { epoch, word };
+            let same = before.filter(|before| before.generation == generation);
+            let taken_back = Uuid::from_slice(behind).ok().map(|word| {
+                let known = before.and_then(|before| before.taken_back).filter(|(other, _)| *other == word);
+                known.unwrap_or((word, answered_at + LENT_FOR))
+            });
+            let seen = Seen {
+                generation,
+                since: same.map_or(answered_at, |before| before.since),
+                lent_until: (action == Action::Lend).then(|| asked_at + LENT_FOR),
+                taken_back,
+            };
+            // Of one that was renewed nothing is lent any more, before anybody hears of it.
+            self.seen.insert(tenant, seen).await;
+            found.insert(tenant, seen);
+        }
+        Some(found)
     }
-    read(&mut pipeline, tenants);
-    let (words,): (Vec<Option<Vec<u8>>>,) = remote.pipe(&pipeline).await?;
-    let words = decode(&words);
-    if words.iter().all(Option::is_some) {
-        return Some(words);
-    }
-    // Never used, or flushed, or evicted. Of several that come first one is right.
-    let mut pipeline = redis::pipe();
-    let keys = std::iter::once(EPOCH_KEY.to_owned()).chain(tenants.iter().map(|tenant| key(*tenant)));
-    for (key, _) in keys.zip(&words).filter(|(_, word)| word.is_none()) {
-        set(&mut pipeline, &key, true);
-    }
-    read(&mut pipeline, tenants);
-    let (words,): (Vec<Option<Vec<u8>>>,) = remote.pipe(&pipeline).await?;
-    Some(decode(&words))
+}
+
+/// What is to be done with the word of a tenant.
+#[derive(Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+enum Action {
+    Read,
+    Lend,
+    Renew,
 }
 
 /// What stands in braces decides which node of a cluster has a key: one for all, so that they can be read together.
 fn key(tenant: TenantId) -> String {
     format!("context-api:v1:{{generations}}:{}", tenant.0)
-}
-
-fn set(pipeline: &mut Pipeline, key: &str, if_missing: bool) {
-    let word = Uuid::now_v7();
-    let command = pipeline.cmd("SET").arg(key).arg(word.as_bytes()).arg("PX").arg(TTL.as_millis() as u64);
-    if if_missing {
-        command.arg("NX");
-    }
-    command.ignore();
-}
-
-fn read(pipeline: &mut Pipeline, tenants: &[TenantId]) {
-    let command = pipeline.cmd("MGET").arg(EPOCH_KEY);
-    for tenant in tenants {
-        command.arg(key(*tenant));
-    }
-}
-
-/// None for what is none of ours.
-fn decode(words: &[Option<Vec<u8>>]) -> Vec<Option<Uuid>> {
-    words.iter().map(|word| Uuid::from_slice(word.as_deref()?).ok()).collect()
 }

@@ -6,12 +6,13 @@ use std::{
 };
 
 use context_api::{
-    cache::RedisOptions,
-    domain::{Limits, Rate, RateLimits},
+    cache::{Cache, RedisOptions},
+    domain::{AnswerLimits, Limits, Rate, RateLimits, TenantId},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::support::{App, Behaviour, Database, RedisGroup, RedisServer, Setup, StubProvider, eventually};
 
@@ -239,4 +240,50 @@ async fn who_asked_nothing_while_the_master_was_replaced_does_not_believe_the_ol
     group.master.go_on();
     replicas.read(2).await;
     replicas.remember(2).await;
+}
+
+/// The word of a tenant that nobody writes to is lent for a moment: nobody who knows of a change is answered by it. Also not who changed
+/// something when another one had taken the word back already, or when Redis had forgotten it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_changes_something_waits_for_those_who_go_by_a_lent_word() {
+    let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis; use scripts/test");
+    let options = RedisOptions::new(url.clone());
+    let cache = || Cache::new(Some(&options)).unwrap().with_answers(AnswerLimits::default());
+    let (reader, one, other) = (cache(), cache(), cache());
+    let tenant = TenantId(Uuid::now_v7());
+    let key = format!("context-api:v1:{{generations}}:{}", tenant.0);
+    let mut redis = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let present = async |cache: &Cache| cache.answers().unwrap().present(tenant, b"").await;
+
+    let (done, is_done) = watch::channel(false);
+    let reading = {
+        let reader = reader.clone();
+        tokio::spawn(async move {
+            // So that a word is lent at nearly every moment.
+            while !*is_done.borrow() {
+                reader.answers().unwrap().present(tenant, b"").await;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    for round in 0..20 {
+        eventually("a word that is lent", Duration::from_secs(10), async || {
+            let value: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query_async(&mut redis).await.unwrap();
+            value.filter(|value| value.len() == 17)
+        })
+        .await;
+        let before = present(&reader).await;
+        assert!(before.is_some());
+        if round % 2 == 1 {
+            redis::cmd("DEL").arg(&key).query_async::<()>(&mut redis).await.unwrap();
+        }
+        let change = async |cache: &Cache| {
+            cache.renew(tenant).await;
+            assert_ne!(present(&reader).await, before, "round {round}: it is known that this is over");
+        };
+        tokio::join!(change(&one), change(&other));
+        change(&one).await;
+    }
+    done.send_replace(true);
+    reading.await.unwrap();
 }
