@@ -18,11 +18,10 @@ use std::{
 
 use moka::future::Cache as Local;
 use redis::Script;
-use strum::IntoStaticStr;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -51,14 +50,16 @@ const LENT_FOR: Duration = Duration::from_millis(2);
 /// A word that has not changed for so long is lent. So a tenant that is written to all the time waits for it ten times a second at most.
 const QUIET_FOR: Duration = Duration::from_millis(100);
 
-/// The epoch first and then tenants, each with a word in case it gets a new one, with what is to be done, `read`, `lend` or `renew`, and with
-/// the lent word that nobody can go by any more as far as the asking process knows. Answers words, each with the lent one that was taken back.
+/// The epoch first and then tenants, each with a word in case it gets a new one; with what is to be done, `read`, `renew`, or the word that
+/// is to be lent if it still is the word; and with the epoch and the lent word that nobody can go by any more as far as the asking process knows.
+/// Answers words, each with the lent one that was taken back.
 ///
 /// Behind a word stands nothing; or an `L`, since it was lent, or may have been before it was forgotten; or the lent word in whose place it
-/// came, until somebody who wrote knows that nobody goes by that one any more. Nothing of this depends on a clock of Redis.
+/// came, until somebody who wrote knows that nobody goes by that one any more. In place of one that was forgotten stands one that never was any
+/// tenant's. Nothing of this depends on a clock of Redis.
 const EXCHANGE: &str = r"
     local epoch = redis.call('GET', KEYS[1])
-    if epoch then
+    if epoch and #epoch == 16 then
         redis.call('PEXPIRE', KEYS[1], ARGV[1])
     else
         epoch = ARGV[2]
@@ -68,18 +69,19 @@ const EXCHANGE: &str = r"
     for i = 2, #KEYS do
         local fresh, action, ended = ARGV[3 * i - 3], ARGV[3 * i - 2], ARGV[3 * i - 1]
         local value = redis.call('GET', KEYS[i])
-        local word, behind = fresh, 'L'
+        local word, behind, lent = fresh, 'L', ARGV[2]
         if value and #value >= 16 then
             word, behind = string.sub(value, 1, 16), string.sub(value, 17)
+            lent = word
         end
         if action == 'renew' then
             if behind == 'L' then
-                behind = word
-            elseif behind == ended then
+                behind = lent
+            elseif epoch .. behind == ended then
                 behind = ''
             end
             word = fresh
-        elseif action == 'lend' then
+        elseif action == word then
             behind = 'L'
         end
         if value ~= word .. behind then
@@ -184,11 +186,15 @@ impl Generations {
             Self::Here(words) => words.insert(tenant, Uuid::now_v7()).await,
             Self::There(there) => {
                 if !there.remote.can_be_told() {
+                    // Others may not have found out yet.
+                    sleep(LENT_FOR).await;
                     return;
                 }
                 let (answer, answered) = oneshot::channel();
                 let asked = there.asks.send(Ask::Renew(tenant, answer)).await;
                 match answered.await {
+                    // The shortest sleep is a millisecond.
+                    Ok(until) if asked.is_ok() && until <= Instant::now() => {}
                     Ok(until) if asked.is_ok() => sleep_until(until).await,
                     _ => there.remote.note_outage("the generation of a tenant was not renewed"),
                 }
@@ -209,8 +215,9 @@ async fn answer(remote: Remote, seen: Local<TenantId, Seen>, mut asked: mpsc::Re
         }
         let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();
         let tenants: HashSet<TenantId> = asks.iter().map(Ask::tenant).collect();
+        let was_up = exchange.remote.is_up();
         let words = exchange.run(&tenants, &renewed).await;
-        if words.is_none() && !renewed.is_empty() {
+        if words.is_none() && was_up {
             // Others may hear what this process could not say, and must not believe the old words for longer than can be helped.
             exchange.remote.look_again().await;
         }
@@ -267,35 +274,40 @@ impl Exchange {
         for tenant in tenants {
             let seen = self.seen.get(tenant).await;
             let is_quiet = seen.is_some_and(|seen| asked_at.duration_since(seen.since) >= QUIET_FOR);
-            let action = match (renewed.contains(tenant), is_quiet) {
-                (true, _) => Action::Renew,
-                (false, true) => Action::Lend,
-                (false, false) => Action::Read,
+            let to_lend = seen.filter(|_| is_quiet && !renewed.contains(tenant)).map(|seen| seen.generation);
+            call.key(key(*tenant)).arg(Uuid::now_v7().as_bytes());
+            match to_lend {
+                Some(generation) => call.arg(generation.word.as_bytes()),
+                None if renewed.contains(tenant) => call.arg("renew"),
+                None => call.arg("read"),
             };
-            let taken_back = seen.and_then(|seen| seen.taken_back);
-            let ended = taken_back.filter(|(_, until)| *until <= asked_at).map(|(word, _)| word);
-            call.key(key(*tenant)).arg(Uuid::now_v7().as_bytes()).arg(<&str>::from(action));
-            call.arg(ended.as_ref().map_or(&[][..], |word| word.as_bytes()));
-            before.push((*tenant, action, seen));
+            let ended = seen.and_then(|seen| {
+                let (word, until) = seen.taken_back?;
+                (until <= asked_at).then_some(Generation { word, ..seen.generation })
+            });
+            call.arg(ended.map_or_else(Vec::new, |ended| ended.bytes().to_vec()));
+            before.push((*tenant, to_lend, seen));
         }
         let answer: Vec<(Vec<u8>, Vec<u8>)> = self.remote.run(&call).await?;
         let answered_at = Instant::now();
         let ((epoch, _), words) = answer.split_first()?;
         let epoch = Uuid::from_slice(epoch).ok()?;
         let mut found = HashMap::with_capacity(tenants.len());
-        for ((tenant, action, before), (word, behind)) in before.into_iter().zip(words) {
+        for ((tenant, to_lend, before), (word, behind)) in before.into_iter().zip(words) {
             // One that is none of ours is not known.
             let Ok(word) = Uuid::from_slice(word) else { continue };
             let generation = Generation { epoch, word };
             let same = before.filter(|before| before.generation == generation);
             let taken_back = Uuid::from_slice(behind).ok().map(|word| {
+                // In another epoch words may have come back that were over.
+                let before = before.filter(|before| before.generation.epoch == epoch);
                 let known = before.and_then(|before| before.taken_back).filter(|(other, _)| *other == word);
                 known.unwrap_or((word, answered_at + LENT_FOR))
             });
             let seen = Seen {
                 generation,
                 since: same.map_or(answered_at, |before| before.since),
-                lent_until: (action == Action::Lend).then(|| asked_at + LENT_FOR),
+                lent_until: (to_lend == Some(generation)).then(|| asked_at + LENT_FOR),
                 taken_back,
             };
             // Of one that was renewed nothing is lent any more, before anybody hears of it.
@@ -304,15 +316,6 @@ impl Exchange {
         }
         Some(found)
     }
-}
-
-/// What is to be done with the word of a tenant.
-#[derive(Clone, Copy, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
-enum Action {
-    Read,
-    Lend,
-    Renew,
 }
 
 /// What stands in braces decides which node of a cluster has a key: one for all, so that they can be read together.

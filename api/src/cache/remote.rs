@@ -142,7 +142,7 @@ impl Remote {
         is_up && back_since.is_none_or(|since| since.elapsed() >= SETTLE)
     }
 
-    fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         self.0.is_up.load(Ordering::SeqCst)
     }
 
