@@ -70,6 +70,16 @@ start_engine() {
   done
 }
 
+# One that was interrupted may go on in its container when the engine is gone: whatever has its root in the engine's folder.
+end_builds() {
+  local process
+  for process in /proc/[0-9]*; do
+    if grep -qE "^[0-9]+ [0-9]+ [^ ]+ / / .*=$(cache_folder)/engine/" "$process/mountinfo" 2>/dev/null; then
+      kill -KILL "${process#/proc/}" 2>/dev/null || true
+    fi
+  done
+}
+
 # Only the one that was started here.
 stop_engine() {
   local deadline=$((SECONDS + ENGINE_STOP_SECONDS_MAX))
@@ -84,6 +94,7 @@ stop_engine() {
     sleep 0.2
   done
   wait "$engine_pid" 2>/dev/null || true
+  end_builds
   # The engine leaves a network's namespace mounted here. What stays in spite of this is no failure of what was tried.
   find "$engine_folder/exec/netns" -type f -exec umount {} + 2>/dev/null || true
   rm -rf "$engine_folder" || say "warning: $engine_folder could not be removed"
