@@ -12,7 +12,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ use redis::Script;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -46,7 +49,9 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Of those, as many as are answered by one read.
 const TOGETHER_MAX: usize = 1_024;
 /// For how long a word is lent, from before Redis is asked for it. The first change after a quiet time takes so much longer.
-const LENT_FOR: Duration = Duration::from_millis(2);
+const LENT_FOR: Duration = Duration::from_millis(3);
+/// When so little is left of that, it is asked for again, so that nobody of many who read has to wait.
+const ASK_AGAIN_BEFORE: Duration = Duration::from_micros(1_500);
 /// A word that has not changed for so long is lent. So a tenant that is written to all the time waits for it ten times a second at most.
 const QUIET_FOR: Duration = Duration::from_millis(100);
 
@@ -58,8 +63,8 @@ const QUIET_FOR: Duration = Duration::from_millis(100);
 /// came, until somebody who wrote knows that nobody goes by that one any more. In place of one that was forgotten stands one that never was any
 /// tenant's. Nothing of this depends on a clock of Redis.
 const EXCHANGE: &str = r"
-    local epoch = redis.call('GET', KEYS[1])
-    if epoch and #epoch == 16 then
+    local epoch = redis.pcall('GET', KEYS[1])
+    if type(epoch) == 'string' and #epoch == 16 then
         redis.call('PEXPIRE', KEYS[1], ARGV[1])
     else
         epoch = ARGV[2]
@@ -68,9 +73,9 @@ const EXCHANGE: &str = r"
     local answer = {{epoch, ''}}
     for i = 2, #KEYS do
         local fresh, action, ended = ARGV[3 * i - 3], ARGV[3 * i - 2], ARGV[3 * i - 1]
-        local value = redis.call('GET', KEYS[i])
+        local value = redis.pcall('GET', KEYS[i])
         local word, behind, lent = fresh, 'L', ARGV[2]
-        if value and #value >= 16 then
+        if type(value) == 'string' and #value >= 16 then
             word, behind = string.sub(value, 1, 16), string.sub(value, 17)
             lent = word
         end
@@ -119,23 +124,26 @@ pub(super) enum Generations {
 pub(super) struct There {
     remote: Remote,
     asks: mpsc::Sender<Ask>,
-    seen: Local<TenantId, Seen>,
+    seen: Local<TenantId, Arc<Seen>>,
 }
 
 /// What Redis said last of a tenant.
-#[derive(Clone, Copy)]
 struct Seen {
     generation: Generation,
     /// When it was first this one.
     since: Instant,
     /// How long it may be gone by without asking.
     lent_until: Option<Instant>,
+    /// Whether somebody has asked again before that.
+    is_asked_again: AtomicBool,
     /// The lent word that was taken back for it, and until when somebody may go by that one.
     taken_back: Option<(Uuid, Instant)>,
 }
 
 enum Ask {
     Current(TenantId, oneshot::Sender<Generation>),
+    /// Before it is needed.
+    Again(TenantId),
     /// Answers until when others may go by the old one.
     Renew(TenantId, oneshot::Sender<Instant>),
 }
@@ -168,9 +176,7 @@ impl Generations {
                 if !there.remote.is_settled() {
                     return None;
                 }
-                if let Some(Seen { generation, lent_until: Some(until), .. }) = there.seen.get(&tenant).await
-                    && Instant::now() < until
-                {
+                if let Some(generation) = there.lent(tenant).await {
                     return Some(generation);
                 }
                 let (answer, answered) = oneshot::channel();
@@ -185,26 +191,35 @@ impl Generations {
         match self {
             Self::Here(words) => words.insert(tenant, Uuid::now_v7()).await,
             Self::There(there) => {
-                if !there.remote.can_be_told() {
-                    // Others may not have found out yet.
-                    sleep(LENT_FOR).await;
-                    return;
-                }
                 let (answer, answered) = oneshot::channel();
-                let asked = there.asks.send(Ask::Renew(tenant, answer)).await;
+                // What could not be sent is not answered.
+                there.asks.send(Ask::Renew(tenant, answer)).await.ok();
                 match answered.await {
                     // The shortest sleep is a millisecond.
-                    Ok(until) if asked.is_ok() && until <= Instant::now() => {}
-                    Ok(until) if asked.is_ok() => sleep_until(until).await,
-                    _ => there.remote.note_outage("the generation of a tenant was not renewed"),
+                    Ok(until) if until <= Instant::now() => {}
+                    Ok(until) => sleep_until(until).await,
+                    Err(_) => there.remote.note_outage("the generation of a tenant was not renewed"),
                 }
             }
         }
     }
 }
 
+impl There {
+    /// A word that may be gone by without asking.
+    async fn lent(&self, tenant: TenantId) -> Option<Generation> {
+        let seen = self.seen.get(&tenant).await?;
+        let left = seen.lent_until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        if left < ASK_AGAIN_BEFORE && !seen.is_asked_again.swap(true, Ordering::Relaxed) {
+            // When there is no room, somebody will have to wait.
+            self.asks.try_send(Ask::Again(tenant)).ok();
+        }
+        Some(seen.generation)
+    }
+}
+
 /// Answers all that have come together, again and again, until nobody can ask any more.
-async fn answer(remote: Remote, seen: Local<TenantId, Seen>, mut asked: mpsc::Receiver<Ask>) {
+async fn answer(remote: Remote, seen: Local<TenantId, Arc<Seen>>, mut asked: mpsc::Receiver<Ask>) {
     let exchange = Exchange { remote, script: Script::new(EXCHANGE), seen };
     // A process that died may have left unsaid what it changed.
     exchange.remote.begin_epoch().await;
@@ -213,37 +228,13 @@ async fn answer(remote: Remote, seen: Local<TenantId, Seen>, mut asked: mpsc::Re
         if let Ok(0) = timeout(ASK_EVERY, asked.recv_many(&mut asks, TOGETHER_MAX)).await {
             return;
         }
-        let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();
-        let tenants: HashSet<TenantId> = asks.iter().map(Ask::tenant).collect();
-        let was_up = exchange.remote.is_up();
-        let words = exchange.run(&tenants, &renewed).await;
-        if words.is_none() && was_up {
-            // Others may hear what this process could not say, and must not believe the old words for longer than can be helped.
-            exchange.remote.look_again().await;
-        }
-        for ask in asks.drain(..) {
-            let seen = words.as_ref().and_then(|words| words.get(&ask.tenant()));
-            match (ask, seen) {
-                (Ask::Current(_, answer), Some(seen)) => {
-                    answer.send(seen.generation).ok();
-                }
-                // Unanswered, it is not known.
-                (Ask::Current(..), None) => {}
-                (Ask::Renew(_, done), Some(seen)) => {
-                    done.send(seen.taken_back.map_or(seen.since, |(_, until)| until)).ok();
-                }
-                // When Redis is away, there is nothing to wait for but what others were lent before.
-                (Ask::Renew(_, done), None) => {
-                    done.send(Instant::now() + LENT_FOR).ok();
-                }
-            }
-        }
+        exchange.answer(&mut asks).await;
     }
 }
 
 impl Ask {
     fn tenant(&self) -> TenantId {
-        let (Self::Current(tenant, _) | Self::Renew(tenant, _)) = self;
+        let (Self::Current(tenant, _) | Self::Again(tenant) | Self::Renew(tenant, _)) = self;
         *tenant
     }
 
@@ -255,17 +246,63 @@ impl Ask {
 struct Exchange {
     remote: Remote,
     script: Script,
-    seen: Local<TenantId, Seen>,
+    seen: Local<TenantId, Arc<Seen>>,
 }
 
 impl Exchange {
+    async fn answer(&self, asks: &mut Vec<Ask>) {
+        let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();
+        let tenants: HashSet<TenantId> = asks.iter().map(Ask::tenant).collect();
+        let was_up = self.remote.is_up();
+        let mut found = self.run(&tenants, &renewed).await;
+        if found.is_none() {
+            // Unanswered, it is not known. Who reads has another one to ask.
+            asks.retain(|ask| ask.renews().is_some());
+            if was_up {
+                // Perhaps only the connection had broken. Who changes something in the meantime waits for that, too.
+                self.remote.look_again().await;
+            }
+            if !renewed.is_empty() {
+                found = self.renew_again(&renewed).await;
+            }
+        }
+        for ask in asks.drain(..) {
+            let seen = found.as_ref().and_then(|found| found.get(&ask.tenant()));
+            match (ask, seen) {
+                (Ask::Current(_, answer), Some(seen)) => {
+                    answer.send(seen.generation).ok();
+                }
+                (Ask::Current(..), None) | (Ask::Again(_), _) => {}
+                (Ask::Renew(_, done), Some(seen)) => {
+                    done.send(seen.taken_back.map_or(seen.since, |(_, until)| until)).ok();
+                }
+                // When Redis is away, there is nothing to wait for but what others were lent before.
+                (Ask::Renew(_, done), None) => {
+                    done.send(Instant::now() + LENT_FOR).ok();
+                }
+            }
+        }
+    }
+
+    /// What Redis was not told and is not told now, either, is made good by an epoch as soon as it is back.
+    async fn renew_again(&self, renewed: &HashSet<TenantId>) -> Option<HashMap<TenantId, Arc<Seen>>> {
+        if !self.remote.note_untold() {
+            return None;
+        }
+        let found = self.run(renewed, renewed).await;
+        if found.is_none() {
+            self.remote.note_untold();
+        }
+        found
+    }
+
     /// Renews some, and answers what is then known of all; none when Redis is away. With no tenant it is asked all the same, by something
     /// that writes, so that one that only may be read is not taken for the one that others write to.
     async fn run(
         &self,
         tenants: &HashSet<TenantId>,
         renewed: &HashSet<TenantId>,
-    ) -> Option<HashMap<TenantId, Seen>> {
+    ) -> Option<HashMap<TenantId, Arc<Seen>>> {
         // Before Redis is asked: what is lent counts from here.
         let asked_at = Instant::now();
         let mut call = self.script.prepare_invoke();
@@ -273,15 +310,16 @@ impl Exchange {
         let mut before = Vec::with_capacity(tenants.len());
         for tenant in tenants {
             let seen = self.seen.get(tenant).await;
-            let is_quiet = seen.is_some_and(|seen| asked_at.duration_since(seen.since) >= QUIET_FOR);
-            let to_lend = seen.filter(|_| is_quiet && !renewed.contains(tenant)).map(|seen| seen.generation);
+            let is_quiet = |seen: &&Arc<Seen>| asked_at.duration_since(seen.since) >= QUIET_FOR;
+            let quiet = seen.as_ref().filter(is_quiet).filter(|_| !renewed.contains(tenant));
+            let to_lend = quiet.map(|seen| seen.generation);
             call.key(key(*tenant)).arg(Uuid::now_v7().as_bytes());
             match to_lend {
                 Some(generation) => call.arg(generation.word.as_bytes()),
                 None if renewed.contains(tenant) => call.arg("renew"),
                 None => call.arg("read"),
             };
-            let ended = seen.and_then(|seen| {
+            let ended = seen.as_ref().and_then(|seen| {
                 let (word, until) = seen.taken_back?;
                 (until <= asked_at).then_some(Generation { word, ..seen.generation })
             });
@@ -297,21 +335,22 @@ impl Exchange {
             // One that is none of ours is not known.
             let Ok(word) = Uuid::from_slice(word) else { continue };
             let generation = Generation { epoch, word };
-            let same = before.filter(|before| before.generation == generation);
+            let same = before.as_ref().filter(|before| before.generation == generation);
             let taken_back = Uuid::from_slice(behind).ok().map(|word| {
                 // In another epoch words may have come back that were over.
-                let before = before.filter(|before| before.generation.epoch == epoch);
+                let before = before.as_ref().filter(|before| before.generation.epoch == epoch);
                 let known = before.and_then(|before| before.taken_back).filter(|(other, _)| *other == word);
                 known.unwrap_or((word, answered_at + LENT_FOR))
             });
-            let seen = Seen {
+            let seen = Arc::new(Seen {
                 generation,
                 since: same.map_or(answered_at, |before| before.since),
                 lent_until: (to_lend == Some(generation)).then(|| asked_at + LENT_FOR),
+                is_asked_again: AtomicBool::new(false),
                 taken_back,
-            };
+            });
             // Of one that was renewed nothing is lent any more, before anybody hears of it.
-            self.seen.insert(tenant, seen).await;
+            self.seen.insert(tenant, Arc::clone(&seen)).await;
             found.insert(tenant, seen);
         }
         Some(found)

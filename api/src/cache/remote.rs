@@ -124,13 +124,10 @@ impl Remote {
         }
     }
 
-    /// Whether Redis can be told something. When it cannot, an epoch makes good for it as soon as it is back.
-    pub(super) fn can_be_told(&self) -> bool {
-        if self.is_up() {
-            return true;
-        }
+    /// Has an epoch make good for what Redis could not be told, as soon as it is back. Whether it is: who looked in between may have found
+    /// nothing that it had not been told.
+    pub(super) fn note_untold(&self) -> bool {
         self.0.untold.fetch_add(1, Ordering::SeqCst);
-        // It may have come back in between, and found nothing that it had not been told.
         self.is_up()
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool::managed::Object;
+use futures_util::future::join_all;
 
 use super::{
     Store,
@@ -84,10 +85,10 @@ impl Notice {
     }
 
     pub(super) async fn give(mut self) {
-        let Some(witness) = self.witness.clone() else { return };
-        while let Some(tenant) = self.tenants.last().copied() {
-            witness.changed(tenant).await;
-            self.tenants.pop();
+        if let Some(witness) = self.witness.clone() {
+            // At once: there may be something to wait for with each.
+            join_all(self.tenants.iter().map(|tenant| witness.changed(*tenant))).await;
+            self.tenants.clear();
         }
     }
 }
