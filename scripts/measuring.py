@@ -14,8 +14,8 @@ KEY = "ctx_key_of_the_measurement_0123456789"
 
 
 def target_folder() -> Path:
-    """Where cargo has put what it built here."""
-    return Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
+    """Where cargo has put what it built here, in the profile that MEASURE_PROFILE names."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", "target")) / os.environ.get("MEASURE_PROFILE", "release")
 
 
 def programs() -> dict:
@@ -68,8 +68,11 @@ class Service(Server):
         self.log = log
         self.variables = {
             "DATABASE_URL": database, "REDIS_URL": os.environ["TEST_REDIS_URL"], "BOOTSTRAP_API_KEY": KEY, "LOG_FORMAT": "json",
-            "EMBEDDING_PROVIDER": "builtin", "BIND_ADDR": "127.0.0.1:0", "METRICS_ADDR": "off",
+            "BIND_ADDR": "127.0.0.1:0", "METRICS_ADDR": "off",
         } | variables
+        # One that is built as the images' is has no model of its own.
+        if "EMBEDDING_SERVICE_URL" not in os.environ:
+            self.variables |= {"EMBEDDING_PROVIDER": "builtin"}
 
     def __enter__(self):
         with self.log.open("wb") as log:

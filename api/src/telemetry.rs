@@ -93,9 +93,9 @@ impl<W: Write> Write for Gathering<W> {
     }
 
     /// Asked for whenever no line waits any more.
+    #[expect(clippy::disallowed_methods, reason = "the thread of the log has nothing else to do")]
     fn flush(&mut self) -> std::io::Result<()> {
         self.0.flush()?;
-        // The thread has nothing else to do.
         std::thread::sleep(GATHER_FOR);
         Ok(())
     }

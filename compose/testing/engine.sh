@@ -70,11 +70,14 @@ start_engine() {
   done
 }
 
-# One that was interrupted may go on in its container when the engine is gone: whatever has its root in the engine's folder.
+# One that was interrupted may go on in its container when the engine is gone: whatever has its root in the engine's folder, and is not
+# where this script is, too.
 end_builds() {
-  local process
+  local process folder
+  folder=$(cache_folder)/engine/
   for process in /proc/[0-9]*; do
-    if grep -qE "^[0-9]+ [0-9]+ [^ ]+ / / .*=$(cache_folder)/engine/" "$process/mountinfo" 2>/dev/null; then
+    [ ! "$process/root" -ef /proc/self/root ] || continue
+    if awk -v folder="=$folder" '$4 == "/" && $5 == "/" && index($0, folder) { found = 1 } END { exit !found }' "$process/mountinfo" 2>/dev/null; then
       kill -KILL "${process#/proc/}" 2>/dev/null || true
     fi
   done

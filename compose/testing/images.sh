@@ -8,8 +8,7 @@ set -euo pipefail
 PULL_SECONDS_MAX=300
 # Of one image, on a machine that others keep busy.
 BUILD_SECONDS_MAX=2400
-# What is tried is what they do, not how fast: the published ones take more than twice as long to compile.
-PROFILE=release
+# What is tried is what they do, not how fast: the published ones take twice as long to compile.
 OPT_LEVEL=1
 STAND_INS_KEPT=stand-in.local
 STAND_IN_LABEL=dev.context-api.stand-in
@@ -154,7 +153,7 @@ build_program() {
   local target=$1 version=$2 name=$3
   build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" --label "$TEST_LABEL=true" \
     --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$(revision)" --build-arg "PROFILE=$PROFILE" --build-arg "OPT_LEVEL=$OPT_LEVEL" . ||
+    --build-arg "REVISION=$(revision)" --build-arg "OPT_LEVEL=$OPT_LEVEL" . ||
     die "the image $name could not be built" "The reason is above."
 }
 

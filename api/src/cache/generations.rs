@@ -198,7 +198,10 @@ impl Generations {
                     // The shortest sleep is a millisecond.
                     Ok(until) if until <= Instant::now() => {}
                     Ok(until) => sleep_until(until).await,
-                    Err(_) => there.remote.note_outage("the generation of a tenant was not renewed"),
+                    Err(_) => {
+                        there.remote.note_untold();
+                        there.remote.note_outage("the generation of a tenant was not renewed");
+                    }
                 }
             }
         }
@@ -228,7 +231,7 @@ async fn answer(remote: Remote, seen: Local<TenantId, Arc<Seen>>, mut asked: mps
         if let Ok(0) = timeout(ASK_EVERY, asked.recv_many(&mut asks, TOGETHER_MAX)).await {
             return;
         }
-        exchange.answer(&mut asks).await;
+        exchange.answer(&mut asks, &mut asked).await;
     }
 }
 
@@ -243,6 +246,10 @@ impl Ask {
     }
 }
 
+fn renewed(asks: &[Ask]) -> HashSet<TenantId> {
+    asks.iter().filter_map(Ask::renews).collect()
+}
+
 struct Exchange {
     remote: Remote,
     script: Script,
@@ -250,20 +257,21 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn answer(&self, asks: &mut Vec<Ask>) {
-        let renewed: HashSet<TenantId> = asks.iter().filter_map(Ask::renews).collect();
+    /// Answers these; when Redis does not, also those that came meanwhile and `asked` still holds.
+    async fn answer(&self, asks: &mut Vec<Ask>, asked: &mut mpsc::Receiver<Ask>) {
         let tenants: HashSet<TenantId> = asks.iter().map(Ask::tenant).collect();
         let was_up = self.remote.is_up();
-        let mut found = self.run(&tenants, &renewed).await;
+        let mut found = self.run(&tenants, &renewed(asks)).await;
         if found.is_none() {
+            asks.extend(std::iter::from_fn(|| asked.try_recv().ok()).take(WAITING_MAX));
             // Unanswered, it is not known. Who reads has another one to ask.
             asks.retain(|ask| ask.renews().is_some());
             if was_up {
                 // Perhaps only the connection had broken. Who changes something in the meantime waits for that, too.
                 self.remote.look_again().await;
             }
-            if !renewed.is_empty() {
-                found = self.renew_again(&renewed).await;
+            if !asks.is_empty() {
+                found = self.renew_again(&renewed(asks)).await;
             }
         }
         for ask in asks.drain(..) {

@@ -8,13 +8,16 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool::managed::Object;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 
 use super::{
     Store,
     pool::{Connection, Connector},
 };
 use crate::{domain::TenantId, error::Result};
+
+/// Tenants of one change of which the witness is told at the same time.
+const TOLD_AT_ONCE: usize = 64;
 
 /// Learns of changes.
 #[async_trait]
@@ -87,7 +90,8 @@ impl Notice {
     pub(super) async fn give(mut self) {
         if let Some(witness) = self.witness.clone() {
             // At once: there may be something to wait for with each.
-            join_all(self.tenants.iter().map(|tenant| witness.changed(*tenant))).await;
+            let telling = stream::iter(self.tenants.iter().copied());
+            telling.for_each_concurrent(TOLD_AT_ONCE, |tenant| witness.changed(tenant)).await;
             self.tenants.clear();
         }
     }

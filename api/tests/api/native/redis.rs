@@ -242,49 +242,154 @@ async fn who_asked_nothing_while_the_master_was_replaced_does_not_believe_the_ol
     replicas.remember(2).await;
 }
 
+/// Caches as those of several processes, with a Redis of their own.
+struct Caches {
+    server: RedisServer,
+    /// To look at what is in Redis.
+    redis: redis::aio::MultiplexedConnection,
+    tenant: TenantId,
+    key: String,
+}
+
+type Seen = Option<context_api::cache::Present>;
+
+impl Caches {
+    async fn start() -> Self {
+        let server = RedisServer::start().await;
+        let client = redis::Client::open(server.url()).unwrap();
+        let redis = client.get_multiplexed_async_connection().await.unwrap();
+        let tenant = TenantId(Uuid::now_v7());
+        let key = format!("context-api:v1:{{generations}}:{}", tenant.0);
+        Self { server, redis, tenant, key }
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::new(Some(&self.server.options())).unwrap().with_answers(AnswerLimits::default())
+    }
+
+    async fn present(&self, cache: &Cache) -> Seen {
+        cache.answers().unwrap().present(self.tenant, b"").await
+    }
+
+    async fn word(&self) -> Option<Vec<u8>> {
+        redis::cmd("GET").arg(&self.key).query_async(&mut self.redis.clone()).await.unwrap()
+    }
+
+    async fn run(&self, command: &redis::Cmd) {
+        command.query_async::<()>(&mut self.redis.clone()).await.unwrap();
+    }
+
+    /// What is present when a word has just been lent to this one, which has asked for nothing for longer than one is lent.
+    async fn lent(&self, reader: &Cache) -> Seen {
+        eventually("a word that is lent", Duration::from_secs(10), async || {
+            let present = self.present(reader).await;
+            let is_lent = self.word().await.is_some_and(|word| word.len() == 17);
+            if is_lent { Some(present?) } else { None }
+        })
+        .await
+        .into()
+    }
+
+    /// Has `cache` tell that something has changed; then `reader` must know that what was present is over.
+    async fn change(&self, cache: &Cache, reader: &Cache, before: Seen, what: &str) {
+        cache.renew(self.tenant).await;
+        let now = self.present(reader).await;
+        assert!(
+            now.is_some() && now != before,
+            "{what}: it is known that this is over, and {now:?} is given"
+        );
+    }
+
+    /// Changes by one, by two at once, and by two at once when Redis has forgotten the word.
+    async fn changes(&self, reader: &Cache, one: &Cache, other: &Cache) {
+        for round in 0..15 {
+            let before = self.lent(reader).await;
+            let what = format!("round {round}");
+            if round % 3 == 2 {
+                self.run(redis::cmd("DEL").arg(&self.key)).await;
+            }
+            if round % 3 == 0 {
+                self.change(one, reader, before, &what).await;
+            } else {
+                tokio::join!(
+                    self.change(one, reader, before, &what),
+                    self.change(other, reader, before, &what)
+                );
+            }
+        }
+    }
+}
+
 /// The word of a tenant that nobody writes to is lent for a moment: nobody who knows of a change is answered by it. Also not who changed
 /// something when another one had taken the word back already, or when Redis had forgotten it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_changes_something_waits_for_those_who_go_by_a_lent_word() {
-    let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis; use scripts/test");
-    let options = RedisOptions::new(url.clone());
-    let cache = || Cache::new(Some(&options)).unwrap().with_answers(AnswerLimits::default());
-    let (reader, one, other) = (cache(), cache(), cache());
-    let tenant = TenantId(Uuid::now_v7());
-    let key = format!("context-api:v1:{{generations}}:{}", tenant.0);
-    let mut redis = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let present = async |cache: &Cache| cache.answers().unwrap().present(tenant, b"").await;
-
+    let caches = Caches::start().await;
+    let (reader, one, other) = (caches.cache(), caches.cache(), caches.cache());
+    eventually("a word that is gone by without asking", Duration::from_secs(10), async || {
+        let before = caches.lent(&reader).await;
+        caches.run(redis::cmd("SET").arg(&caches.key).arg("a word of others")).await;
+        (caches.present(&reader).await == before).then_some(())
+    })
+    .await;
+    // By one that asks again only when the word is not lent to it any more, and by one that has it lent anew all the time.
+    caches.changes(&reader, &one, &other).await;
     let (done, is_done) = watch::channel(false);
     let reading = {
-        let reader = reader.clone();
+        let (reader, tenant) = (reader.clone(), caches.tenant);
         tokio::spawn(async move {
-            // So that a word is lent at nearly every moment.
             while !*is_done.borrow() {
                 reader.answers().unwrap().present(tenant, b"").await;
                 tokio::task::yield_now().await;
             }
         })
     };
-    for round in 0..30 {
-        let before = eventually("a word that is lent", Duration::from_secs(10), async || {
-            let value: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query_async(&mut redis).await.unwrap();
-            if value.is_some_and(|value| value.len() == 17) { present(&reader).await } else { None }
-        })
-        .await;
-        let change = async |cache: &Cache| {
-            cache.renew(tenant).await;
-            assert_ne!(present(&reader).await, Some(before), "round {round}: it is known that this is over");
-        };
-        if round % 3 > 0 {
-            redis::cmd("DEL").arg(&key).query_async::<()>(&mut redis).await.unwrap();
-        }
-        if round % 3 > 1 {
-            change(&one).await;
-        } else {
-            tokio::join!(change(&one), change(&other));
-        }
-    }
+    caches.changes(&reader, &one, &other).await;
     done.send_replace(true);
     reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_changes_something_waits_for_a_connection_that_a_read_has_found_broken() {
+    let caches = Caches::start().await;
+    let reader = caches.cache();
+    let before = eventually("a word", Duration::from_secs(10), async || caches.present(&reader).await).await;
+    let ids = async || -> Vec<u64> {
+        let clients: String =
+            redis::cmd("CLIENT").arg("LIST").query_async(&mut caches.redis.clone()).await.unwrap();
+        let ids =
+            clients.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok());
+        ids.collect()
+    };
+    let others = ids().await;
+    let writer = caches.cache();
+    eventually("a word", Duration::from_secs(10), async || caches.present(&writer).await).await;
+    let began = eventually("the epoch of the one that has begun", Duration::from_secs(10), async || {
+        caches.present(&reader).await.filter(|present| *present != before)
+    })
+    .await;
+    for id in ids().await.iter().filter(|id| !others.contains(id)) {
+        caches.run(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(*id)).await;
+    }
+    assert_eq!(caches.present(&writer).await, None, "its connection has broken");
+    caches.change(&writer, &reader, Some(began), "just after that").await;
+}
+
+#[tokio::test]
+async fn what_is_none_of_ours_in_the_place_of_a_word_is_replaced() {
+    let caches = Caches::start().await;
+    let cache = caches.cache();
+    for epoch in [false, true] {
+        let key = if epoch { "context-api:v1:{generations}:epoch" } else { caches.key.as_str() };
+        for command in ["LPUSH", "APPEND"] {
+            let before =
+                eventually("a word", Duration::from_secs(10), async || caches.present(&cache).await).await;
+            caches.run(redis::cmd("DEL").arg(key)).await;
+            caches.run(redis::cmd(command).arg(key).arg("short")).await;
+            eventually("another word", Duration::from_secs(1), async || {
+                caches.present(&cache).await.filter(|present| *present != before)
+            })
+            .await;
+        }
+    }
 }

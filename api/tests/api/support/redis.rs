@@ -36,8 +36,12 @@ impl RedisServer {
         server
     }
 
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
     pub fn options(&self) -> RedisOptions {
-        RedisOptions::new(format!("redis://127.0.0.1:{}/0", self.port))
+        RedisOptions::new(self.url())
     }
 
     /// From now on it answers nobody, and closes no connection either.
