@@ -52,6 +52,9 @@ def backup(stack: Stack) -> str:
     since = starts(stack)
     refused = stack.command("restore", check=False)
     expect(refused.returncode != 0 and "--replace" in refused.stderr, f"a restore over what is there: {refused.stderr[-500:]}")
+    told = stack.command("restore", "latest", "--replace", "--dry-run").stdout
+    expect("Would restore" in told, f"asked whether it would be done: {told}")
+    expect("--even-if-bad" in stack.command("restore", "--help").stdout, "it does not say how it is used")
     expect(starts(stack) == since, "what runs was stopped for it")
     left = everything(stack)
     expect(left == rows, f"what was there is {left} instead of {rows}")
@@ -59,6 +62,7 @@ def backup(stack: Stack) -> str:
     note = {"user_id": USER, "context_type": "moment", "content": "Written after the restore."}
     after = stack.ask("POST", "/v1/contexts", note, expected=201).json["id"]
     stack.command("restore", "latest", "--replace")
+    expect(not starts(stack).items() & since.items(), "somebody could write while it was done")
     stack.ask("GET", f"/v1/contexts/{after}", expected=404)
     expect(everything(stack) == rows, "what is there after --replace is something else")
     expect([keys(stack, question) for question in QUESTIONS] == answers, "searches are answered differently after --replace")
