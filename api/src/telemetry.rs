@@ -82,7 +82,7 @@ pub fn start_logging(options: &LogOptions) -> WorkerGuard {
 }
 
 /// How long lines are gathered after some were written.
-const GATHER_FOR: Duration = Duration::from_millis(1);
+const GATHER_FOR: Duration = Duration::from_millis(5);
 
 /// Writes a line that comes alone at once. Of a busy service, whose thread of the log would be woken for each line, it writes many together.
 struct Gathering<W>(W);

@@ -13,7 +13,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -124,7 +124,26 @@ pub(super) enum Generations {
 pub(super) struct There {
     remote: Remote,
     asks: mpsc::Sender<Ask>,
-    seen: Local<TenantId, Arc<Seen>>,
+    seen: Memory,
+}
+
+/// What Redis said last, by tenant. Looked up for each request; to forget what it said is no harm, so there is no cache to pay for that
+/// chooses what goes.
+#[derive(Clone, Default)]
+struct Memory(Arc<RwLock<HashMap<TenantId, Arc<Seen>>>>);
+
+impl Memory {
+    fn get(&self, tenant: TenantId) -> Option<Arc<Seen>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&tenant).map(Arc::clone)
+    }
+
+    fn put(&self, tenant: TenantId, seen: Arc<Seen>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= TENANTS_MAX as usize && !all.contains_key(&tenant) {
+            all.clear();
+        }
+        all.insert(tenant, seen);
+    }
 }
 
 /// What Redis said last of a tenant.
@@ -157,7 +176,7 @@ impl Generations {
     pub(super) fn there(options: &RedisOptions) -> Result<Self> {
         let remote = Remote::new(options, Probe::Epoch)?;
         let (asks, asked) = mpsc::channel(WAITING_MAX);
-        let seen = Local::builder().max_capacity(TENANTS_MAX).build();
+        let seen = Memory::default();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let answering = answer(remote.clone(), seen.clone(), asked);
         let thread = std::thread::Builder::new().name("generations".to_owned());
@@ -176,7 +195,7 @@ impl Generations {
                 if !there.remote.is_settled() {
                     return None;
                 }
-                if let Some(generation) = there.lent(tenant).await {
+                if let Some(generation) = there.lent(tenant) {
                     return Some(generation);
                 }
                 let (answer, answered) = oneshot::channel();
@@ -210,8 +229,8 @@ impl Generations {
 
 impl There {
     /// A word that may be gone by without asking.
-    async fn lent(&self, tenant: TenantId) -> Option<Generation> {
-        let seen = self.seen.get(&tenant).await?;
+    fn lent(&self, tenant: TenantId) -> Option<Generation> {
+        let seen = self.seen.get(tenant)?;
         let left = seen.lent_until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         if left < ASK_AGAIN_BEFORE && !seen.is_asked_again.swap(true, Ordering::Relaxed) {
             // When there is no room, somebody will have to wait.
@@ -222,7 +241,7 @@ impl There {
 }
 
 /// Answers all that have come together, again and again, until nobody can ask any more.
-async fn answer(remote: Remote, seen: Local<TenantId, Arc<Seen>>, mut asked: mpsc::Receiver<Ask>) {
+async fn answer(remote: Remote, seen: Memory, mut asked: mpsc::Receiver<Ask>) {
     let exchange = Exchange { remote, script: Script::new(EXCHANGE), seen };
     // A process that died may have left unsaid what it changed.
     exchange.remote.begin_epoch().await;
@@ -253,7 +272,7 @@ fn renewed(asks: &[Ask]) -> HashSet<TenantId> {
 struct Exchange {
     remote: Remote,
     script: Script,
-    seen: Local<TenantId, Arc<Seen>>,
+    seen: Memory,
 }
 
 impl Exchange {
@@ -317,7 +336,7 @@ impl Exchange {
         call.key(EPOCH_KEY).arg(TTL.as_millis() as u64).arg(Uuid::now_v7().as_bytes());
         let mut before = Vec::with_capacity(tenants.len());
         for tenant in tenants {
-            let seen = self.seen.get(tenant).await;
+            let seen = self.seen.get(*tenant);
             let is_quiet = |seen: &&Arc<Seen>| asked_at.duration_since(seen.since) >= QUIET_FOR;
             let quiet = seen.as_ref().filter(is_quiet).filter(|_| !renewed.contains(tenant));
             let to_lend = quiet.map(|seen| seen.generation);
@@ -358,7 +377,7 @@ impl Exchange {
                 taken_back,
             });
             // Of one that was renewed nothing is lent any more, before anybody hears of it.
-            self.seen.insert(tenant, Arc::clone(&seen)).await;
+            self.seen.put(tenant, Arc::clone(&seen));
             found.insert(tenant, seen);
         }
         Some(found)
