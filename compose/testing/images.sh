@@ -10,6 +10,7 @@ PULL_SECONDS_MAX=300
 BUILD_SECONDS_MAX=2400
 # What is tried is what they do, not how fast: the published ones take twice as long to compile.
 OPT_LEVEL=1
+LTO=off
 STAND_INS_KEPT=stand-in.local
 STAND_IN_LABEL=dev.context-api.stand-in
 TEST_LABEL=dev.context-api.test
@@ -131,16 +132,16 @@ build_programs() {
   build_program embedder test-1 context-api-embedder &
   embedder=$!
   build_program api test-1 context-api
-  build_program api test-2 context-api
-  build_quietly --tag context-api:test-missing - <<<$'FROM context-api:test-1\nENTRYPOINT ["/nothing"]'
-  build_quietly --tag context-api:test-broken - <<<$'FROM context-api:test-1\nENV HTTP_WORKERS=none'
+  build_upon context-api test-2 'LABEL org.opencontainers.image.version="test-2"'
+  build_upon context-api test-missing 'ENTRYPOINT ["/nothing"]'
+  build_upon context-api test-broken 'ENV HTTP_WORKERS=none'
   wait "$embedder"
 }
 
 # Those that stand on the image of the database.
 build_upon_database() {
-  build_program backup test-1 context-api-backup
-  build_program backup test-2 context-api-backup
+  build_program backup test-1 context-api-backup --build-arg API_IMAGE=context-api:test-1
+  build_upon context-api-backup test-2 'LABEL org.opencontainers.image.version="test-2"'
   build_program db pg17 context-api-db
   # They never get as far as their backups.
   docker tag context-api-backup:test-1 context-api-backup:test-missing
@@ -151,10 +152,16 @@ build_upon_database() {
 
 build_program() {
   local target=$1 version=$2 name=$3
+  shift 3
   build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" --label "$TEST_LABEL=true" \
     --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$(revision)" --build-arg "OPT_LEVEL=$OPT_LEVEL" . ||
+    --build-arg "REVISION=$(revision)" --build-arg "OPT_LEVEL=$OPT_LEVEL" --build-arg "LTO=$LTO" "$@" . ||
     die "the image $name could not be built" "The reason is above."
+}
+
+# build_upon NAME VERSION INSTRUCTION: another version of the same program.
+build_upon() {
+  build_quietly --tag "$1:$2" --label "$TEST_LABEL=true" - <<<"FROM $1:test-1"$'\n'"$3" || die "the image $1:$2 could not be built" "The reason is above."
 }
 
 revision() { git rev-parse HEAD 2>/dev/null || echo unknown; }
