@@ -8,9 +8,6 @@ set -euo pipefail
 PULL_SECONDS_MAX=300
 # Of one image, on a machine that others keep busy.
 BUILD_SECONDS_MAX=2400
-# What is tried is what they do, not how fast: the published ones take twice as long to compile.
-OPT_LEVEL=1
-LTO=off
 STAND_INS_KEPT=stand-in.local
 STAND_IN_LABEL=dev.context-api.stand-in
 TEST_LABEL=dev.context-api.test
@@ -126,22 +123,19 @@ build_stand_in() {
 
 # Two versions of one program, which is all that a rollout needs, and two that do not start: one at all, one as a server.
 build_programs() {
-  local embedder
   say "building the images of Context API"
-  # At once: the embedder has all that the API has, dependencies are compiled once for both, and our own crate keeps one processor busy.
-  build_program embedder test-1 context-api-embedder &
-  embedder=$!
+  # The embedder has all that the API has, and most is compiled once for both. It serves the model here, and is not what is tested.
   build_program api test-1 context-api
-  build_upon context-api test-2 'LABEL org.opencontainers.image.version="test-2"'
-  build_upon context-api test-missing 'ENTRYPOINT ["/nothing"]'
-  build_upon context-api test-broken 'ENV HTTP_WORKERS=none'
-  wait "$embedder"
+  build_program embedder test-1 context-api-embedder --build-arg OPT_LEVEL=0
+  build_program api test-2 context-api
+  build_quietly --tag context-api:test-missing - <<<$'FROM context-api:test-1\nENTRYPOINT ["/nothing"]'
+  build_quietly --tag context-api:test-broken - <<<$'FROM context-api:test-1\nENV HTTP_WORKERS=none'
 }
 
 # Those that stand on the image of the database.
 build_upon_database() {
-  build_program backup test-1 context-api-backup --build-arg API_IMAGE=context-api:test-1
-  build_upon context-api-backup test-2 'LABEL org.opencontainers.image.version="test-2"'
+  build_program backup test-1 context-api-backup
+  build_program backup test-2 context-api-backup
   build_program db pg17 context-api-db
   # They never get as far as their backups.
   docker tag context-api-backup:test-1 context-api-backup:test-missing
@@ -155,13 +149,8 @@ build_program() {
   shift 3
   build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" --label "$TEST_LABEL=true" \
     --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$(revision)" --build-arg "OPT_LEVEL=$OPT_LEVEL" --build-arg "LTO=$LTO" "$@" . ||
+    --build-arg "REVISION=$(revision)" "$@" . ||
     die "the image $name could not be built" "The reason is above."
-}
-
-# build_upon NAME VERSION INSTRUCTION: another version of the same program.
-build_upon() {
-  build_quietly --tag "$1:$2" --label "$TEST_LABEL=true" - <<<"FROM $1:test-1"$'\n'"$3" || die "the image $1:$2 could not be built" "The reason is above."
 }
 
 revision() { git rev-parse HEAD 2>/dev/null || echo unknown; }
