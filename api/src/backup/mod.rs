@@ -16,6 +16,7 @@ mod schedule;
 mod scheduler;
 mod stored;
 mod target;
+mod turns;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -11,7 +11,11 @@ use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{Backups, Failure, Listed, Result, Schedule, Stage, State, stored::Look};
+use super::{
+    Backups, Failure, Listed, Result, Schedule, Stage, State,
+    stored::Look,
+    turns::{Turn, Turns, next_after},
+};
 use crate::domain::{BackupReport, BackupStatus};
 
 /// What tells the time.
@@ -27,11 +31,6 @@ pub struct Timetable {
     pub age_max: Duration,
 }
 
-/// A backup that failed is tried again after so long, and twice as long each time, unless its next turn comes before: each try costs a dump,
-/// and as a rule a restore. So is a look at what is stored, where not all of it could be read.
-const RETRY_AFTER: Duration = Duration::from_secs(600);
-/// So often the time doubles.
-const DOUBLINGS_MAX: u32 = 6;
 /// The moment of a backup is the database's clock's, which may be ahead by so much.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 /// Clocks are set, and machines sleep: so often it is looked what time it is.
@@ -44,29 +43,6 @@ struct Known {
     next: Option<OffsetDateTime>,
     problem: Option<Failure>,
     damaged: Vec<String>,
-}
-
-/// When something is to be done again.
-struct Turn {
-    at: Option<OffsetDateTime>,
-    /// In a row.
-    failed: u32,
-}
-
-impl Turn {
-    fn is_due(&self, now: OffsetDateTime) -> bool {
-        self.at.is_some_and(|at| at <= now)
-    }
-
-    fn pass(&mut self, done: bool, now: OffsetDateTime, schedule: &Schedule) {
-        self.failed = if done { 0 } else { self.failed + 1 };
-        self.at = next_after(now, schedule, self.failed);
-    }
-}
-
-struct Turns {
-    backup: Turn,
-    verify: Turn,
 }
 
 /// Makes backups. Cheap to clone: who asks for the report has one of its own.
@@ -303,17 +279,6 @@ impl Scheduler {
     }
 }
 
-/// By the schedule, or before, when it has failed so many times in a row.
-fn next_after(now: OffsetDateTime, schedule: &Schedule, failed: u32) -> Option<OffsetDateTime> {
-    let retry = (failed > 0).then(|| now + pause(failed));
-    schedule.next_after(now).into_iter().chain(retry).min()
-}
-
-/// After so many failures.
-fn pause(failed: u32) -> Duration {
-    RETRY_AFTER * 2_u32.pow(failed.saturating_sub(1).min(DOUBLINGS_MAX))
-}
-
 fn seconds(moment: OffsetDateTime) -> f64 {
     moment.unix_timestamp() as f64
 }
@@ -326,7 +291,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        backup::{Encryption, Keep, Options, TargetOptions},
+        backup::{Encryption, Keep, Options, TargetOptions, turns::RETRY_AFTER},
         store::ConnectOptions,
     };
 
@@ -410,15 +375,5 @@ mod tests {
         std::fs::create_dir(folder.path()).unwrap();
         assert!(scheduler.verify_all(&stop).await);
         assert_eq!(scheduler.report().problem, None);
-    }
-
-    #[test]
-    fn each_try_that_fails_is_followed_by_a_longer_pause_up_to_its_turn() {
-        let minutes = [1, 2, 3, 7, 8, 1_000].map(|failed| pause(failed).as_secs() / 60);
-        assert_eq!(minutes, [10, 20, 40, 640, 640, 640]);
-        let hourly: Schedule = "0 * * * *".parse().unwrap();
-        let minutes =
-            [0, 1, 3, 4].map(|failed| (next_after(NOW, &hourly, failed).unwrap() - NOW).whole_minutes());
-        assert_eq!(minutes, [60, 10, 40, 60]);
     }
 }
