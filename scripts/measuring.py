@@ -69,10 +69,11 @@ class Service(Server):
         self.variables = {
             "DATABASE_URL": database, "REDIS_URL": os.environ["TEST_REDIS_URL"], "BOOTSTRAP_API_KEY": KEY, "LOG_FORMAT": "json",
             "BIND_ADDR": "127.0.0.1:0", "METRICS_ADDR": "off",
-        } | variables
+        }
         # One that is built without its default features has no model of its own.
         if "EMBEDDING_SERVICE_URL" not in os.environ:
             self.variables |= {"EMBEDDING_PROVIDER": "builtin"}
+        self.variables |= variables
 
     def __enter__(self):
         with self.log.open("wb") as log:
