@@ -17,7 +17,8 @@ use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
 
 pub use self::export::{Sampling, TraceGuard, TraceOptions, start_traces};
-use self::lines::WithTrace;
+use self::lines::WithOrigin;
+pub use self::lines::of_request;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +69,12 @@ pub fn start_logging(options: &LogOptions) -> WorkerGuard {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_span_events(FmtSpan::NONE);
     let result = match options.format {
         LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
-            builder.map_event_format(WithTrace).try_init()
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            builder.map_event_format(WithOrigin).try_init()
         }
         LogFormat::Pretty => {
             let builder = builder.with_ansi(std::io::stderr().is_terminal());
-            builder.map_event_format(WithTrace).try_init()
+            builder.map_event_format(WithOrigin).try_init()
         }
     };
     // Only fails when logging was started before.

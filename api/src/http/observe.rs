@@ -1,6 +1,6 @@
-//! Around every request: an id, a span, a span of its trace, one line in the log, metrics, a deadline, and a net under panics.
+//! Around every request: an id, a span of its trace, one line in the log, metrics, a deadline, and a net under panics.
 
-use std::{cell::RefCell, collections::HashMap, panic::AssertUnwindSafe, time::Duration};
+use std::{cell::RefCell, collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage, HttpResponse,
@@ -18,7 +18,6 @@ use futures_util::FutureExt;
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
-use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
@@ -30,7 +29,10 @@ use super::{
 use crate::{
     domain::{Allowance, limits::REQUEST_DEADLINE},
     error::{Code, Error},
-    telemetry::spans::{self, Span},
+    telemetry::{
+        of_request,
+        spans::{self, Span},
+    },
 };
 
 /// Characters of a caller's own request id.
@@ -78,12 +80,12 @@ async fn observe_in(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let method = request.method().clone();
-    request.extensions_mut().insert(RequestId(id.as_str().into()));
-    let span = tracing::info_span!("http.request", request.id = id.as_str());
+    let shared: Arc<str> = id.as_str().into();
+    request.extensions_mut().insert(RequestId(Arc::clone(&shared)));
     // An import takes as long as its lines do; it has a deadline for each of them.
     let deadline =
         if routed_path(&request) == "/v1/contexts/import" { IMPORT_DEADLINE } else { REQUEST_DEADLINE };
-    let handled = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone());
+    let handled = of_request(shared, AssertUnwindSafe(next.call(request)).catch_unwind());
     let response = match tokio::time::timeout(deadline, handled).await {
         Ok(Ok(Ok(response))) => Ok(finish(response.map_into_boxed_body(), &id)),
         Ok(Ok(Err(error))) => Err(error),
@@ -104,9 +106,7 @@ async fn observe_in(
     trace.answered(known_method(&method).unwrap_or("HTTP"), route.as_deref(), status.as_u16());
     let route = route.as_deref().unwrap_or("none");
     let elapsed = started.elapsed();
-    // With the id itself: a span's fields would be read back from their text for each line.
     tracing::info!(
-        parent: None,
         request.id = id.as_str(),
         method = method.as_str(),
         route,
