@@ -45,8 +45,7 @@
 //!
 //! The commands about backups read those in `config/backup.rs`.
 //!
-//! `context-api embedder` reads `BIND_ADDR` (default `127.0.0.1:3000`), `HTTP_WORKERS`, `SHUTDOWN_GRACE_SECONDS`,
-//! `EMBEDDING_THREADS`, the two about logs, and those in `cli/embedder.rs`.
+//! `context-api embedder` reads those of the crate `embedding-server` and the two about logs.
 //!
 //! Each may also be given as `NAME_FILE`, the path of a file that holds the value. An empty value is no value.
 
@@ -54,25 +53,23 @@ mod backup;
 mod limits;
 mod provider;
 mod remote_cache;
-mod source;
 mod traces;
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-#[cfg(feature = "builtin-embedder")]
-pub use self::provider::embedding_threads;
+pub use program::{ConfigError, Source};
+use program::{LogOptions, ServerOptions};
+
 pub use self::{
     backup::{backup, timetable},
-    source::{ConfigError, Source},
     traces::traces,
 };
 use crate::{
     cache::RedisOptions,
     domain::{AnswerLimits, ApiKey, Limits, Retention},
     embedding::{Provider, RerankOptions},
-    http::ServerOptions,
     store::ConnectOptions,
-    telemetry::{LogFormat, LogOptions, TraceOptions},
+    telemetry::TraceOptions,
 };
 
 /// Where the data is.
@@ -109,7 +106,6 @@ pub struct Config {
 }
 
 const BIND_DEFAULT: &str = "127.0.0.1:8000";
-const EMBEDDER_BIND_DEFAULT: &str = "127.0.0.1:3000";
 const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -120,7 +116,7 @@ impl Config {
         Ok(Self {
             bind: bind(source)?,
             metrics: metrics(source)?,
-            server: server(source)?,
+            server: ServerOptions::read(source)?,
             drain: Duration::from_secs(source.parse_in("SHUTDOWN_DRAIN_SECONDS", 0..=300, 0)?),
             database: database(source)?,
             redis: remote_cache::redis(source)?,
@@ -139,7 +135,7 @@ impl Config {
                 .transpose()?,
             limits: limits::limits(source)?,
             answer_limits: limits::answers(source)?,
-            log: log(source)?,
+            log: LogOptions::read(source)?,
             traces: traces(source)?,
         })
     }
@@ -150,33 +146,7 @@ impl Config {
 /// # Errors
 /// [`ConfigError`].
 pub fn bind(source: &Source) -> Result<SocketAddr, ConfigError> {
-    bind_or(source, BIND_DEFAULT)
-}
-
-/// Where `context-api embedder` listens: by default not where the API does, so that both run on one machine.
-///
-/// # Errors
-/// [`ConfigError`].
-pub fn embedder_bind(source: &Source) -> Result<SocketAddr, ConfigError> {
-    bind_or(source, EMBEDDER_BIND_DEFAULT)
-}
-
-fn bind_or(source: &Source, default: &str) -> Result<SocketAddr, ConfigError> {
-    let address = source.text("BIND_ADDR")?.unwrap_or_else(|| default.to_owned());
-    address
-        .parse()
-        .map_err(|_| source.refuse("BIND_ADDR", format!("must be an address and a port, such as {default}")))
-}
-
-/// How an HTTP server runs.
-///
-/// # Errors
-/// [`ConfigError`].
-pub fn server(source: &Source) -> Result<ServerOptions, ConfigError> {
-    Ok(ServerOptions {
-        workers: cores(source, "HTTP_WORKERS")?.get(),
-        shutdown_grace: Duration::from_secs(source.parse_in("SHUTDOWN_GRACE_SECONDS", 1..=600, 30)?),
-    })
+    program::address(source, BIND_DEFAULT)
 }
 
 /// Where metrics are served, if they are.
@@ -204,12 +174,6 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
         )?,
         audit_log: days("AUDIT_LOG_DAYS", Retention::AUDIT_LOG_DAYS_DEFAULT)?,
     })
-}
-
-fn cores(source: &Source, name: &str) -> Result<NonZeroUsize, ConfigError> {
-    let default = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let threads = source.parse_in(name, 1..=1024, default.get())?;
-    Ok(NonZeroUsize::new(threads).unwrap_or(default))
 }
 
 /// Which database, and how to connect to it.
@@ -276,27 +240,6 @@ fn url_of_parts(source: &Source, host: &str) -> Result<String, ConfigError> {
     url.set_password(source.text("DB_PASSWORD")?.as_deref()).map_err(|()| refused("DB_PASSWORD"))?;
     url.set_path(&part("DB_NAME", "context")?);
     Ok(url.into())
-}
-
-/// How to log.
-///
-/// # Errors
-/// [`ConfigError`].
-pub fn log(source: &Source) -> Result<LogOptions, ConfigError> {
-    let directives = source.text("LOG_LEVEL")?.unwrap_or_else(|| "info".to_owned());
-    if LogOptions::filter(&directives).is_err() {
-        return Err(source.refuse(
-            "LOG_LEVEL",
-            "must be error, warn, info, debug or trace, or directives such as info,sqlx=warn",
-        ));
-    }
-    let format = match source.text("LOG_FORMAT")?.as_deref() {
-        None => LogFormat::for_terminal(),
-        Some("json") => LogFormat::Json,
-        Some("pretty") => LogFormat::Pretty,
-        Some(_) => return Err(source.refuse("LOG_FORMAT", "must be `json` or `pretty`")),
-    };
-    Ok(LogOptions { directives, format })
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedding;
-#[cfg(feature = "builtin-embedder")]
-pub mod embedding_server;
 pub mod error;
 pub mod http;
 pub mod service;

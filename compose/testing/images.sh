@@ -124,9 +124,8 @@ build_stand_in() {
 # Two versions of one program, which is all that a rollout needs, and two that do not start: one at all, one as a server.
 build_programs() {
   say "building the images of Context API"
-  # The embedder has all that the API has, and most is compiled once for both. It serves the model here, and is not what is tested.
   build_program api test-1 context-api
-  build_program embedder test-1 context-api-embedder --build-arg OPT_LEVEL=0
+  build_program embedder test-1 context-api-embedder
   build_program api test-2 context-api
   build_quietly --tag context-api:test-missing - <<<$'FROM context-api:test-1\nENTRYPOINT ["/nothing"]'
   build_quietly --tag context-api:test-broken - <<<$'FROM context-api:test-1\nENV HTTP_WORKERS=none'

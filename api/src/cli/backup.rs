@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
-use super::{CommandResult, start};
+use super::CommandResult;
 use crate::{
     backup::{Asked, Backups, Listed, Looked, Manifest, Scheduler, State, Verdict},
     config::{self, Source},
@@ -69,7 +69,7 @@ pub(super) async fn run(source: &Source, command: BackupCommand) -> CommandResul
 
 /// Turns true when the process is asked to stop.
 fn stop_when_asked() -> std::io::Result<watch::Receiver<bool>> {
-    let listening = start::Stop::listen()?;
+    let listening = program::Stop::listen()?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         listening.asked().await;
@@ -93,7 +93,7 @@ async fn schedule(source: &Source, backups: Backups) -> CommandResult {
     );
     let scheduler = Scheduler::new(backups, timetable, clock);
     if let Some(address) = metrics_address {
-        let listener = start::bind("METRICS_ADDR", address)?;
+        let listener = program::bind("METRICS_ADDR", address)?;
         let metrics_address = listener.local_addr()?;
         let reporter = scheduler.clone();
         let server = http::serve_backup(listener, BackupReports::new(move || reporter.report()), metrics)?;

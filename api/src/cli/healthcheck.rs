@@ -1,21 +1,15 @@
 //! `context-api healthcheck`: for container images that have neither shell nor curl.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
-
 use clap::Args;
+use program::{CommandResult, Source};
 
-use super::CommandResult;
-use crate::config::{self, Source};
-
-const DEADLINE: Duration = Duration::from_secs(3);
+use crate::config;
 
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct HealthcheckArguments {
     /// Ask an embedding server (`context-api embedder`) instead
+    #[cfg(feature = "builtin-embedder")]
     #[arg(long)]
     embedder: bool,
     /// Ask a `context-api worker` instead whether it can work
@@ -27,6 +21,10 @@ pub(super) struct HealthcheckArguments {
 }
 
 pub(super) async fn run(source: &Source, asked: &HealthcheckArguments) -> CommandResult {
+    #[cfg(feature = "builtin-embedder")]
+    if asked.embedder {
+        return embedding_server::healthcheck(source).await;
+    }
     let internal = || {
         let address = config::metrics(source)?;
         address.ok_or_else(|| source.refuse("METRICS_ADDR", "is `off`, so that nobody can ask how it is"))
@@ -35,27 +33,8 @@ pub(super) async fn run(source: &Source, asked: &HealthcheckArguments) -> Comman
         (internal()?, "/health")
     } else if asked.worker {
         (internal()?, "/health/ready")
-    } else if asked.embedder {
-        (config::embedder_bind(source)?, "/health")
     } else {
         (config::bind(source)?, "/health/ready")
     };
-    let address = dialable(bind);
-    let client = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?;
-    let response = client.get(format!("http://{address}{path}")).send().await?;
-    if response.status().is_success() {
-        Ok(())
-    } else {
-        Err(format!("not ready: {}", response.text().await?).into())
-    }
-}
-
-/// Listening on every address is listening on loopback too.
-fn dialable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+    program::ask_health(bind, path).await
 }

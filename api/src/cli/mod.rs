@@ -2,8 +2,6 @@
 
 mod backup;
 mod client;
-#[cfg(feature = "builtin-embedder")]
-mod embedder;
 mod eval;
 mod export;
 mod healthcheck;
@@ -18,15 +16,12 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use program::{CommandResult, LogOptions, Source};
 
 use crate::{
-    config::{self, Source},
-    http,
-    telemetry::{start_logging, start_traces},
+    config, http,
+    telemetry::{origin, start_traces},
 };
-
-/// What every command may fail with; shown as one line.
-type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
 /// Stores and finds the context that AI applications feed to their models.
 ///
@@ -85,8 +80,7 @@ enum Command {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    // TLS for everything that dials out; ring, because it builds without cmake. Fails only when called twice.
-    rustls::crypto::ring::default_provider().install_default().ok();
+    program::provide_tls();
     match execute(arguments.command.unwrap_or(Command::Serve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -102,7 +96,7 @@ fn execute(command: Command) -> CommandResult {
         return Ok(());
     }
     let source = Source::from_environment();
-    let _logging = start_logging(&config::log(&source)?);
+    let _logging = program::start_logging(&LogOptions::read(&source)?, Some(origin));
     // Outside of the runtime, and dropped when that has ended: the last spans are sent by this thread.
     let _traces = match command {
         Command::Serve | Command::Worker => config::traces(&source)?.map(start_traces).transpose()?,
@@ -114,7 +108,7 @@ fn execute(command: Command) -> CommandResult {
             Command::Serve => serve::run(&source).await,
             Command::Worker => worker::run(&source).await,
             #[cfg(feature = "builtin-embedder")]
-            Command::Embedder => embedder::run(&source).await,
+            Command::Embedder => embedding_server::run(&source).await,
             Command::Migrate { check } => migrate::run(&source, check).await,
             Command::Keys { command } => keys::run(&source, command).await,
             Command::Tenants { command } => tenants::run(&source, command).await,

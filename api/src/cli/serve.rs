@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use program::{Stop, within};
 use tokio::sync::watch;
 
 use super::{CommandResult, start};
@@ -40,7 +41,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     let state = State::new(service.clone());
     let metrics_server = start::serve_metrics(config.metrics, state.clone(), metrics)?;
     // Last: who finds the port open finds a service that is ready.
-    let listener = start::bind("BIND_ADDR", config.bind)?;
+    let listener = program::bind("BIND_ADDR", config.bind)?;
     let address = listener.local_addr()?;
     let server = http::serve(listener, state.clone(), config.server)?;
     let handle = server.handle();
@@ -50,7 +51,7 @@ pub(super) async fn run(source: &Source) -> CommandResult {
         welcome(address, &key);
     }
 
-    start::stop_asked().await?;
+    Stop::listen()?.asked().await;
     // Not ready any more: load balancers are given the time to see it before the port closes.
     state.drain();
     tokio::time::sleep(config.drain).await;
@@ -59,18 +60,18 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     if !service.store().outlive_threads(MOVE_MAX.min(grace)).await {
         tracing::warn!("statements are under way that take long; what waits for them may fail");
     }
-    start::within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
+    within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
     stop.send_replace(true);
     if let Some(worker) = worker {
-        start::within(grace, "the worker", async { drop(worker.await) }).await;
+        within(grace, "the worker", async { drop(worker.await) }).await;
     }
     watcher.abort();
     if let Some(handle) = metrics_server {
         handle.stop(false).await;
     }
     let closed = service.store().close();
-    start::within(grace, "the database", closed).await;
-    start::within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
+    within(grace, "the database", closed).await;
+    within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
     tracing::info!("stopped");
     Ok(())
 }

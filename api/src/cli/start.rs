@@ -1,18 +1,10 @@
 //! What several commands do first: reach the database, check its schema, and put the service together.
 
-use std::{
-    future::Future,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use crate::{
     cache::Cache,
@@ -89,14 +81,6 @@ pub(super) fn spawn_loops(service: &Service, retention: Retention, stopped: &wat
     tokio::spawn(worker::measure_backlog(service.clone(), stopped.clone()));
 }
 
-/// # Errors
-/// In a sentence for who starts the process.
-pub(super) fn bind(variable: &str, address: SocketAddr) -> std::result::Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| {
-        format!("cannot listen on {address}: {error}. Choose another address with {variable}.")
-    })
-}
-
 /// Lets the process be measured at this address, if there is one.
 pub(super) fn serve_metrics(
     address: Option<SocketAddr>,
@@ -104,45 +88,11 @@ pub(super) fn serve_metrics(
     metrics: PrometheusHandle,
 ) -> std::result::Result<Option<ServerHandle>, Box<dyn std::error::Error>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = bind("METRICS_ADDR", address)?;
+    let listener = program::bind("METRICS_ADDR", address)?;
     let metrics_address = listener.local_addr()?;
     let server = http::serve_metrics(listener, state, metrics)?;
     let handle = server.handle();
     tokio::spawn(server);
     tracing::info!(%metrics_address, "serving metrics");
     Ok(Some(handle))
-}
-
-/// The signals that ask the process to stop.
-pub(super) struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    /// From now on a signal does not end the process by itself.
-    pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Returns when there was one, also before this was called.
-    pub(super) async fn asked(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
-    }
-}
-
-/// Returns when the process is asked to stop.
-pub(super) async fn stop_asked() -> std::io::Result<()> {
-    Stop::listen()?.asked().await;
-    Ok(())
-}
-
-/// Runs `work` until it ends or `grace` is over.
-pub(super) async fn within(grace: Duration, what: &str, work: impl Future<Output = ()>) {
-    if tokio::time::timeout(grace, work).await.is_err() {
-        tracing::warn!(what, ?grace, "did not stop in time and is left behind");
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use program::{Stop, within};
 use tokio::sync::watch;
 
 use super::{CommandResult, start};
@@ -28,10 +29,10 @@ pub(super) async fn run(source: &Source) -> CommandResult {
     start::spawn_loops(&service, config.retention, &stopped);
     let running = tokio::spawn(worker::embed(service.patient(), stopped));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "worker ready");
-    start::stop_asked().await?;
+    Stop::listen()?.asked().await;
     stop.send_replace(true);
     let grace: Duration = config.server.shutdown_grace;
-    start::within(grace, "the worker", async { drop(running.await) }).await;
+    within(grace, "the worker", async { drop(running.await) }).await;
     watcher.abort();
     service.store().close().await;
     tracing::info!("stopped");

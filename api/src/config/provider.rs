@@ -25,15 +25,6 @@ const NAMES: [&str; 9] = [
     "EMBEDDING_THREADS",
 ];
 
-/// Threads of the built-in model.
-///
-/// # Errors
-/// [`ConfigError`].
-#[cfg(feature = "builtin-embedder")]
-pub fn embedding_threads(source: &Source) -> Result<std::num::NonZeroUsize, ConfigError> {
-    super::cores(source, "EMBEDDING_THREADS")
-}
-
 /// The provider in use.
 pub(super) fn provider(source: &Source) -> Result<Provider, ConfigError> {
     Variables { source, prefix: "" }.provider()
@@ -96,9 +87,9 @@ impl Variables<'_> {
                 Err(self.refuse("EMBEDDING_SERVICE_URL", reason))
             }
             #[cfg(feature = "builtin-embedder")]
-            ("builtin", None) => {
-                Ok(Provider::Builtin { threads: super::cores(self.source, &self.name("EMBEDDING_THREADS"))? })
-            }
+            ("builtin", None) => Ok(Provider::Builtin {
+                threads: program::cores(self.source, &self.name("EMBEDDING_THREADS"))?,
+            }),
             #[cfg(not(feature = "builtin-embedder"))]
             ("builtin", None) => Err(self.refuse(
                 "EMBEDDING_SERVICE_URL",

@@ -45,6 +45,7 @@ use actix_web::{
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use program::ServerOptions;
 use tokio::time::Instant;
 use utoipa_actix_web::AppExt;
 
@@ -73,14 +74,6 @@ impl State {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
-}
-
-/// How the server runs.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerOptions {
-    pub workers: usize,
-    /// How long requests under way may take to finish after a stop was asked for.
-    pub shutdown_grace: Duration,
 }
 
 /// The path as the router sees it: with its percent-encodings resolved. Whatever goes by another one treats the same route in

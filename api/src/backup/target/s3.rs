@@ -267,7 +267,7 @@ mod tests {
     }
 
     async fn storage() -> (TcpListener, S3) {
-        rustls::crypto::ring::default_provider().install_default().ok();
+        program::provide_tls();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let options = S3Options {
             endpoint: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),

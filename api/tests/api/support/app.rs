@@ -7,10 +7,11 @@ use context_api::{
     cache::{Cache, RedisOptions},
     domain::{AnswerLimits, ApiKey, DEFAULT_TENANT, Limits, NewApiKey, Scope, TenantId, TenantName, UserId},
     embedding::{self, Provider, RerankOptions, Reranker},
-    http::{self, ServerOptions, State},
+    http::{self, State},
     service::Service,
     worker,
 };
+use program::ServerOptions;
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};

@@ -41,7 +41,7 @@ pub const USER: &str = "0190d5a0-0000-7000-8000-0000000000aa";
 
 /// A client with a deadline beyond the service's own.
 pub fn client() -> reqwest::Client {
-    rustls::crypto::ring::default_provider().install_default().ok();
+    program::provide_tls();
     reqwest::Client::builder().timeout(Duration::from_secs(40)).no_proxy().build().expect("a client")
 }
 

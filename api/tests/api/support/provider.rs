@@ -100,7 +100,7 @@ impl StubProvider {
 
     fn start_as(behaviour: Behaviour, dimensions: usize, tokens_max: Option<u32>) -> Self {
         // Whoever asks it needs one, if only by way of the provider.
-        rustls::crypto::ring::default_provider().install_default().ok();
+        program::provide_tls();
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(behaviour),
             held: watch::Sender::new(None),

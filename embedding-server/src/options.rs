@@ -1,7 +1,11 @@
-//! `context-api embedder`: the built-in model as an embedding server of its own. Needs neither database nor cache.
+//! Its variables:
 //!
 //! | Variable | Default | |
 //! |---|---|---|
+//! | `BIND_ADDR` | `127.0.0.1:3000` | where it listens |
+//! | `HTTP_WORKERS` | one per core | threads that handle requests |
+//! | `SHUTDOWN_GRACE_SECONDS` | `30` | for requests under way when a stop is asked for |
+//! | `EMBEDDING_THREADS` | one per core | threads of the model |
 //! | `API_KEY` | none | what callers have to send as `Authorization: Bearer`; empty is a mistake |
 //! | `SERVED_MODEL_NAME` | the model's own | what `/info` and OpenAI's route call the model |
 //! | `MAX_CLIENT_BATCH_SIZE` | `32` | texts in one request |
@@ -9,57 +13,44 @@
 //! | `AUTO_TRUNCATE` | `true` | whether texts that are too long are cut, when the request does not say |
 //! | `PAYLOAD_LIMIT` | `2000000` | bytes of a body |
 
-use std::time::Duration;
+use std::{net::SocketAddr, num::NonZeroUsize};
 
+use program::{ConfigError, ServerOptions, Source};
 use secrecy::SecretString;
 
-use super::{CommandResult, start};
-use crate::{
-    config::{self, ConfigError, Source},
-    embedding_server::{self, Options, State},
-    telemetry,
-};
+/// By default not where the API listens, so that both run on one machine.
+const BIND_DEFAULT: &str = "127.0.0.1:3000";
 
-pub(super) async fn run(source: &Source) -> CommandResult {
-    let (options, address) = (options(source)?, config::embedder_bind(source)?);
-    if options.request_texts_max > options.concurrent_texts_max {
-        tracing::warn!(
-            "MAX_CLIENT_BATCH_SIZE is larger than MAX_CONCURRENT_REQUESTS: the largest lists are always refused"
-        );
-    }
-    if options.api_key.is_none() && !address.ip().is_loopback() {
-        tracing::warn!(%address, "no API_KEY is set: whoever reaches the address may use the model");
-    }
-    let metrics = telemetry::start_metrics()?;
-    let grace = options.shutdown_grace;
-    let state = State::load(options)?;
-    // Before the port opens: whoever can reach the server can also stop it.
-    let stop = start::Stop::listen()?;
-    // Last: who finds the port open finds a model that is ready.
-    let listener = start::bind("BIND_ADDR", address)?;
-    let address = listener.local_addr()?;
-    let server = embedding_server::serve(listener, state, metrics)?;
-    let handle = server.handle();
-    let running = tokio::spawn(server);
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
-
-    stop.asked().await;
-    start::within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
-    start::within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
-    tracing::info!("stopped");
-    Ok(())
+/// How the server runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Threads of the model.
+    pub threads: NonZeroUsize,
+    pub server: ServerOptions,
+    /// What callers have to know; nothing when none.
+    pub api_key: Option<SecretString>,
+    /// What `/info` and OpenAI's route call the model.
+    pub served_model_name: String,
+    /// Texts in one request.
+    pub request_texts_max: usize,
+    /// Texts of all requests together.
+    pub concurrent_texts_max: usize,
+    /// Whether texts that are too long are cut, when the request does not say.
+    pub truncate: bool,
+    pub body_bytes_max: usize,
 }
 
-fn options(source: &Source) -> Result<Options, ConfigError> {
-    let server = config::server(source)?;
+/// Where the server listens.
+pub(crate) fn address(source: &Source) -> Result<SocketAddr, ConfigError> {
+    program::address(source, BIND_DEFAULT)
+}
+
+pub(crate) fn options(source: &Source) -> Result<Options, ConfigError> {
     Ok(Options {
-        threads: config::embedding_threads(source)?,
-        workers: server.workers,
-        shutdown_grace: server.shutdown_grace,
+        threads: program::cores(source, "EMBEDDING_THREADS")?,
+        server: ServerOptions::read(source)?,
         api_key: api_key(source)?,
-        served_model_name: source
-            .text("SERVED_MODEL_NAME")?
-            .unwrap_or_else(|| embedding_server::MODEL_ID.to_owned()),
+        served_model_name: source.text("SERVED_MODEL_NAME")?.unwrap_or_else(|| embedder::MODEL_ID.to_owned()),
         request_texts_max: source.parse_in("MAX_CLIENT_BATCH_SIZE", 1..=1024, 32)?,
         concurrent_texts_max: source.parse_in("MAX_CONCURRENT_REQUESTS", 1..=100_000, 512)?,
         truncate: source.parse("AUTO_TRUNCATE", "`true` or `false`")?.unwrap_or(true),
@@ -92,7 +83,7 @@ mod tests {
         assert_eq!((options.request_texts_max, options.concurrent_texts_max), (32, 512));
         assert_eq!((options.truncate, options.body_bytes_max), (true, 2_000_000));
         assert!(options.api_key.is_none());
-        assert_eq!(config::embedder_bind(&Source::from_pairs(&[])).unwrap().to_string(), "127.0.0.1:3000");
+        assert_eq!(address(&Source::from_pairs(&[])).unwrap().to_string(), "127.0.0.1:3000");
     }
 
     #[test]
@@ -108,6 +99,8 @@ mod tests {
             ("AUTO_TRUNCATE", "1"),
             ("PAYLOAD_LIMIT", "2MB"),
             ("EMBEDDING_THREADS", "0"),
+            ("HTTP_WORKERS", "0"),
+            ("SHUTDOWN_GRACE_SECONDS", "601"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.starts_with(name) && !error.contains("hunter2"), "{error}");

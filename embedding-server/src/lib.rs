@@ -1,5 +1,5 @@
 //! The built-in model behind the HTTP routes of text-embeddings-inference, for stacks that want an embedding server of
-//! their own without its large image. A program of its own: it shares nothing with the API. Imports `error`.
+//! their own without its large image. It knows nothing of the API and needs neither database nor cache.
 
 mod auth;
 mod body;
@@ -9,6 +9,7 @@ mod input;
 mod meter;
 mod observe;
 mod openai;
+mod options;
 mod other_models;
 mod problem;
 mod state;
@@ -24,11 +25,9 @@ use actix_web::{
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use program::{CommandResult, DURATION_BUCKETS, ServerOptions, Source, Stop, within};
 
-pub use embedder::MODEL_ID;
-
-pub use self::state::{Options, State};
-use crate::error::{Error, Result};
+use self::state::State;
 
 /// Slow clients: time for the head of a request. The body has a deadline of its own.
 const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,13 +36,56 @@ const CONNECTIONS_PER_WORKER_MAX: usize = 4_096;
 /// Tokenizing is limited elsewhere; this only keeps a worker from starting threads that would wait.
 const BLOCKING_THREADS_PER_WORKER_MAX: usize = 8;
 
-/// The server on `listener`. Signals are the caller's business.
+/// Tokens; a text has at least the two special ones.
+const TOKEN_BUCKETS: [f64; 8] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 255.0, 256.0];
+
+/// Runs the server until it is asked to stop.
 ///
 /// # Errors
-/// When the listener cannot be used.
-pub fn serve(listener: TcpListener, state: State, metrics: PrometheusHandle) -> Result<Server> {
+/// When a variable is malformed, the model cannot be loaded, or the address is taken.
+pub async fn run(source: &Source) -> CommandResult {
+    let (options, address) = (options::options(source)?, options::address(source)?);
+    if options.request_texts_max > options.concurrent_texts_max {
+        tracing::warn!(
+            "MAX_CLIENT_BATCH_SIZE is larger than MAX_CONCURRENT_REQUESTS: the largest lists are always refused"
+        );
+    }
+    if options.api_key.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "no API_KEY is set: whoever reaches the address may use the model");
+    }
+    let buckets: [(&str, &[f64]); 2] = [("_duration", &DURATION_BUCKETS), ("_input_length", &TOKEN_BUCKETS)];
+    let metrics = program::start_metrics(&buckets)?;
+    let grace = options.server.shutdown_grace;
+    let state = State::load(options)?;
+    // Before the port opens: whoever can reach the server can also stop it.
+    let stop = Stop::listen()?;
+    // Last: who finds the port open finds a model that is ready.
+    let listener = program::bind("BIND_ADDR", address)?;
+    let address = listener.local_addr()?;
+    let server = serve(listener, state, metrics)?;
+    let handle = server.handle();
+    let running = tokio::spawn(server);
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
+
+    stop.asked().await;
+    within(grace + Duration::from_secs(1), "requests", handle.stop(true)).await;
+    within(Duration::from_secs(1), "the server", async { drop(running.await) }).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Asks the server on this machine whether it is there.
+///
+/// # Errors
+/// When it is not, or a variable is malformed.
+pub async fn healthcheck(source: &Source) -> CommandResult {
+    program::ask_health(options::address(source)?, "/health").await
+}
+
+/// The server on `listener`. Signals are the caller's business.
+fn serve(listener: TcpListener, state: State, metrics: PrometheusHandle) -> std::io::Result<Server> {
     meter::describe();
-    let (workers, grace) = (state.options.workers, state.options.shutdown_grace);
+    let ServerOptions { workers, shutdown_grace } = state.options.server;
     let state = web::Data::new(state);
     let metrics = web::Data::new(metrics);
     let server = HttpServer::new(move || {
@@ -62,10 +104,9 @@ pub fn serve(listener: TcpListener, state: State, metrics: PrometheusHandle) -> 
         .keep_alive(KEEP_ALIVE)
         // A client that has gone takes its texts along.
         .h1_allow_half_closed(false)
-        .shutdown_timeout(grace.as_secs())
+        .shutdown_timeout(shutdown_grace.as_secs())
         .disable_signals()
-        .listen(listener)
-        .map_err(Error::internal)?;
+        .listen(listener)?;
     Ok(server.run())
 }
 

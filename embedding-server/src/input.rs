@@ -4,8 +4,8 @@ use embedder::TOKENS_MAX;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
+    options::Options,
     problem::{Kind, Problem},
-    state::Options,
 };
 
 /// Characters of a text for each token that the model reads. What is longer is not even tokenized.

@@ -1,38 +1,17 @@
 //! What all requests share: the model, the options, and what is left of the limits.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use embedder::Embedder;
-use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::problem::{Kind, Problem};
-use crate::error::{Error, Result};
-
-/// How the server runs.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Threads of the model.
-    pub threads: NonZeroUsize,
-    /// Threads that handle requests.
-    pub workers: usize,
-    /// How long requests under way may take to finish after a stop was asked for.
-    pub shutdown_grace: Duration,
-    /// What callers have to know; nothing when none.
-    pub api_key: Option<SecretString>,
-    /// What `/info` and OpenAI's route call the model.
-    pub served_model_name: String,
-    /// Texts in one request.
-    pub request_texts_max: usize,
-    /// Texts of all requests together.
-    pub concurrent_texts_max: usize,
-    /// Whether texts that are too long are cut, when the request does not say.
-    pub truncate: bool,
-    pub body_bytes_max: usize,
-}
+use crate::{
+    options::Options,
+    problem::{Kind, Problem},
+};
 
 /// The loaded model, ready to be asked.
-pub struct State {
+pub(crate) struct State {
     pub(super) options: Options,
     pub(super) embedder: Embedder,
     texts: Semaphore,
@@ -47,11 +26,10 @@ impl State {
     ///
     /// # Errors
     /// When it cannot be loaded.
-    pub fn load(options: Options) -> Result<Self> {
+    pub(crate) fn load(options: Options) -> Result<Self, embedder::Error> {
         // The permits are the limit: whoever has one also finds a place in the queue.
         let waiting_texts_max = options.concurrent_texts_max;
-        let embedder = Embedder::new(embedder::Options { threads: options.threads, waiting_texts_max })
-            .map_err(Error::internal)?;
+        let embedder = Embedder::new(embedder::Options { threads: options.threads, waiting_texts_max })?;
         Ok(Self {
             embedder,
             texts: Semaphore::new(options.concurrent_texts_max),
