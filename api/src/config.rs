@@ -146,7 +146,7 @@ impl Config {
 /// # Errors
 /// [`ConfigError`].
 pub fn bind(source: &Source) -> Result<SocketAddr, ConfigError> {
-    program::address(source, BIND_DEFAULT)
+    program::bind_address(source, BIND_DEFAULT)
 }
 
 /// Where metrics are served, if they are.

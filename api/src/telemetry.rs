@@ -10,7 +10,7 @@ use program::DURATION_BUCKETS;
 
 pub use self::{
     export::{Sampling, TraceGuard, TraceOptions, start_traces},
-    origin::{of_request, origin},
+    origin::{line_origin, within_request},
 };
 
 /// Starts counting, within a runtime of tokio.

@@ -13,12 +13,12 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::problem::Problem;
+use crate::problem::Problem;
 
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The body, which has to be declared as JSON.
-pub(super) async fn json<T: DeserializeOwned>(
+pub(crate) async fn json<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,
     bytes_max: usize,

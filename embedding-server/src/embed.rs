@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header::HeaderMap, web};
 use embedder::{DIMENSIONS, Embedding, Keep, Lane, TOKENS_MAX};
 use serde::Deserialize;
 
-use super::{
+use crate::{
     State, body,
     input::{self, Input, TEXT_CHARS_MAX},
     meter::{self, Cost},
@@ -37,7 +37,7 @@ enum TruncationDirection {
 }
 
 /// Whether the request is more urgent than usual by its `Priority`, as in RFC 9218: `u=0` to `u=7`, 3 when it is not said.
-pub(super) fn is_urgent(headers: &HeaderMap) -> bool {
+pub(crate) fn is_urgent(headers: &HeaderMap) -> bool {
     let priority = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let urgency = priority.split(',').find_map(|item| item.trim().strip_prefix("u=")?.parse::<u8>().ok());
     urgency.is_some_and(|urgency| urgency < 3)
@@ -48,7 +48,7 @@ fn yes() -> bool {
 }
 
 /// What is to be embedded, and how.
-pub(super) struct Job {
+pub(crate) struct Job {
     pub input: Input,
     pub truncate: bool,
     pub keep: Keep,
@@ -61,12 +61,12 @@ pub(super) struct Job {
 }
 
 /// One vector for each text, and what they took.
-pub(super) struct Embedded {
+pub(crate) struct Embedded {
     pub vectors: Vec<Vec<f32>>,
     pub cost: Cost,
 }
 
-pub(super) async fn embed(
+pub(crate) async fn embed(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -94,7 +94,7 @@ pub(super) async fn embed(
 }
 
 /// Does the job, and counts it unless it succeeds: that is left to whoever makes the answer of it.
-pub(super) async fn run(state: &State, job: Job) -> Result<(Embedded, meter::Request), Problem> {
+pub(crate) async fn run(state: &State, job: Job) -> Result<(Embedded, meter::Request), Problem> {
     let request = meter::Request::begin(job.input.is_list(), job.input.len());
     match in_time(embed_texts(state, job)).await {
         Ok(embedded) => Ok((embedded, request)),

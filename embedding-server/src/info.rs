@@ -5,9 +5,9 @@ use embedder::{BATCH_TEXTS_MAX, BATCH_TOKENS_MAX, Lane, MODEL_ID, TOKENS_MAX};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
-use super::State;
+use crate::State;
 
-pub(super) async fn info(state: web::Data<State>) -> HttpResponse {
+pub(crate) async fn info(state: web::Data<State>) -> HttpResponse {
     let options = &state.options;
     HttpResponse::Ok().json(json!({
         "model_id": MODEL_ID,
@@ -29,11 +29,11 @@ pub(super) async fn info(state: web::Data<State>) -> HttpResponse {
 }
 
 /// The port opens only when the model is there, and the model cannot go away. So this never waits for anything.
-pub(super) async fn health() -> HttpResponse {
+pub(crate) async fn health() -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
-pub(super) async fn metrics(state: web::Data<State>, handle: web::Data<PrometheusHandle>) -> HttpResponse {
+pub(crate) async fn metrics(state: web::Data<State>, handle: web::Data<PrometheusHandle>) -> HttpResponse {
     let waiting = state.embedder.waiting(Lane::Query) + state.embedder.waiting(Lane::Backfill);
     metrics::gauge!("te_queue_size").set(waiting as f64);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(handle.render())

@@ -3,19 +3,19 @@
 use embedder::TOKENS_MAX;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{
+use crate::{
     options::Options,
     problem::{Kind, Problem},
 };
 
 /// Characters of a text for each token that the model reads. What is longer is not even tokenized.
 const CHARS_PER_TOKEN_MAX: usize = 250;
-pub(super) const TEXT_CHARS_MAX: usize = CHARS_PER_TOKEN_MAX * TOKENS_MAX;
+pub(crate) const TEXT_CHARS_MAX: usize = CHARS_PER_TOKEN_MAX * TOKENS_MAX;
 
 /// One text or several. The name appears in the words for what is neither.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Input {
+pub(crate) enum Input {
     Single(Item),
     Batch(Vec<Item>),
 }
@@ -23,7 +23,7 @@ pub(super) enum Input {
 /// A text, or the ids of its tokens, which are recognised but not accepted.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Item {
+pub(crate) enum Item {
     Text(String),
     Ids(Vec<u32>),
 }
@@ -31,25 +31,25 @@ pub(super) enum Item {
 /// The same for `/tokenize`, which never took ids.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum TokenizeInput {
+pub(crate) enum TokenizeInput {
     Single(String),
     Batch(Vec<String>),
 }
 
 /// What is sent to routes of other models.
 #[derive(Debug, Deserialize)]
-pub(super) struct AnyInputs {
+pub(crate) struct AnyInputs {
     #[serde(rename = "inputs")]
     pub _inputs: IgnoredAny,
 }
 
 impl Input {
-    pub(super) fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         // An empty list could be one of texts or one text without tokens; which one makes no difference.
         matches!(self, Self::Batch(_))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Single(_) => 1,
             Self::Batch(items) => items.len(),
@@ -57,7 +57,7 @@ impl Input {
     }
 
     /// The texts, none of them empty.
-    pub(super) fn into_texts(self) -> Result<Vec<String>, Problem> {
+    pub(crate) fn into_texts(self) -> Result<Vec<String>, Problem> {
         let items = match self {
             Self::Single(item) => vec![item],
             Self::Batch(items) => items,
@@ -87,7 +87,7 @@ impl From<TokenizeInput> for Input {
 }
 
 /// A list is not longer than a request may have it.
-pub(super) fn check_count(input: &Input, options: &Options) -> Result<(), Problem> {
+pub(crate) fn check_count(input: &Input, options: &Options) -> Result<(), Problem> {
     let (count, max) = (input.len(), options.request_texts_max);
     if input.is_list() && count > max {
         let text = format!("batch size {count} > maximum allowed batch size {max}");
@@ -97,7 +97,7 @@ pub(super) fn check_count(input: &Input, options: &Options) -> Result<(), Proble
 }
 
 /// There are no prompts here, so none can be named.
-pub(super) fn check_prompt(name: Option<&str>) -> Result<(), Problem> {
+pub(crate) fn check_prompt(name: Option<&str>) -> Result<(), Problem> {
     let Some(name) = name else { return Ok(()) };
     Err(Problem::invalid(&format!(
         "`default-prompt-name` is set to `{name}` but no prompts were found in the Sentence Transformers configuration"
@@ -105,7 +105,7 @@ pub(super) fn check_prompt(name: Option<&str>) -> Result<(), Problem> {
 }
 
 /// A text is short enough to be tokenized.
-pub(super) fn check_chars(text: &str) -> Result<(), Problem> {
+pub(crate) fn check_chars(text: &str) -> Result<(), Problem> {
     // Counting takes time, and most texts have fewer bytes than they may have characters.
     if text.len() <= TEXT_CHARS_MAX {
         return Ok(());

@@ -27,7 +27,7 @@ use actix_web::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use program::{CommandResult, DURATION_BUCKETS, ServerOptions, Source, Stop, within};
 
-use self::state::State;
+use self::{options::Options, state::State};
 
 /// Slow clients: time for the head of a request. The body has a deadline of its own.
 const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ const TOKEN_BUCKETS: [f64; 8] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 255.0, 256.0
 /// # Errors
 /// When a variable is malformed, the model cannot be loaded, or the address is taken.
 pub async fn run(source: &Source) -> CommandResult {
-    let (options, address) = (options::options(source)?, options::address(source)?);
+    let (options, address) = (Options::read(source)?, options::bind_address(source)?);
     if options.request_texts_max > options.concurrent_texts_max {
         tracing::warn!(
             "MAX_CLIENT_BATCH_SIZE is larger than MAX_CONCURRENT_REQUESTS: the largest lists are always refused"
@@ -79,7 +79,7 @@ pub async fn run(source: &Source) -> CommandResult {
 /// # Errors
 /// When it is not, or a variable is malformed.
 pub async fn healthcheck(source: &Source) -> CommandResult {
-    program::ask_health(options::address(source)?, "/health").await
+    program::ask_health(options::bind_address(source)?, "/health").await
 }
 
 /// The server on `listener`. Signals are the caller's business.

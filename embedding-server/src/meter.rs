@@ -6,7 +6,7 @@ use actix_web::HttpResponseBuilder;
 use embedder::Embedding;
 
 /// A request for embeddings that has begun. When it goes without a word, its client has gone.
-pub(super) struct Request {
+pub(crate) struct Request {
     begun_at: Instant,
     method: &'static str,
     ended: bool,
@@ -14,7 +14,7 @@ pub(super) struct Request {
 
 /// What an answer took.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cost {
+pub(crate) struct Cost {
     pub texts: usize,
     pub characters: usize,
     pub tokens: usize,
@@ -25,7 +25,7 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    pub(super) fn of(embeddings: &[Embedding], characters: usize) -> Self {
+    pub(crate) fn of(embeddings: &[Embedding], characters: usize) -> Self {
         let mut cost = Self { texts: embeddings.len(), characters, ..Self::default() };
         for embedding in embeddings {
             cost.tokens += embedding.tokens;
@@ -42,20 +42,20 @@ impl Cost {
 }
 
 impl Request {
-    pub(super) fn begin(is_list: bool, texts: usize) -> Self {
+    pub(crate) fn begin(is_list: bool, texts: usize) -> Self {
         let method = if is_list { "batch" } else { "single" };
         metrics::counter!("te_request_count", "method" => method).increment(1);
         metrics::counter!("te_embed_count").increment(texts as u64);
         Self { begun_at: Instant::now(), method, ended: false }
     }
 
-    pub(super) fn fail(mut self, err: &'static str) {
+    pub(crate) fn fail(mut self, err: &'static str) {
         self.ended = true;
         metrics::counter!("te_request_failure", "err" => err).increment(1);
     }
 
     /// Counts the success and tells it to the client.
-    pub(super) fn succeed(mut self, embeddings: &Cost, response: &mut HttpResponseBuilder) {
+    pub(crate) fn succeed(mut self, embeddings: &Cost, response: &mut HttpResponseBuilder) {
         self.ended = true;
         let (cost, total) = (embeddings, self.begun_at.elapsed());
         let [tokenizing, waiting, computing] =
@@ -89,7 +89,7 @@ impl Drop for Request {
 }
 
 /// Each text of an answer.
-pub(super) fn count_texts(embeddings: &[Embedding]) {
+pub(crate) fn count_texts(embeddings: &[Embedding]) {
     for embedding in embeddings {
         let Embedding { tokens, waiting, tokenizing, computing, .. } = *embedding;
         metrics::histogram!("te_request_input_length").record(tokens as f64);
@@ -101,7 +101,7 @@ pub(super) fn count_texts(embeddings: &[Embedding]) {
 }
 
 /// What the metrics mean; for whoever reads them.
-pub(super) fn describe() {
+pub(crate) fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!("te_request_count", "Requests for embeddings, by method: of one text, or of a list.");
     describe_counter!("te_request_success", "Those that were answered.");

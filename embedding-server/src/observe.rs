@@ -10,7 +10,7 @@ use actix_web::{
 };
 
 /// Wraps the whole application.
-pub(super) async fn observe<B: MessageBody>(
+pub(crate) async fn observe<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {

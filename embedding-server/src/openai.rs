@@ -5,7 +5,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use embedder::Keep;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     State, body,
     embed::{self, Job},
     input::Input,
@@ -61,7 +61,7 @@ struct Usage {
     total_tokens: usize,
 }
 
-pub(super) async fn embeddings(
+pub(crate) async fn embeddings(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,

@@ -41,21 +41,25 @@ pub(crate) struct Options {
 }
 
 /// Where the server listens.
-pub(crate) fn address(source: &Source) -> Result<SocketAddr, ConfigError> {
-    program::address(source, BIND_DEFAULT)
+pub(crate) fn bind_address(source: &Source) -> Result<SocketAddr, ConfigError> {
+    program::bind_address(source, BIND_DEFAULT)
 }
 
-pub(crate) fn options(source: &Source) -> Result<Options, ConfigError> {
-    Ok(Options {
-        threads: program::cores(source, "EMBEDDING_THREADS")?,
-        server: ServerOptions::read(source)?,
-        api_key: api_key(source)?,
-        served_model_name: source.text("SERVED_MODEL_NAME")?.unwrap_or_else(|| embedder::MODEL_ID.to_owned()),
-        request_texts_max: source.parse_in("MAX_CLIENT_BATCH_SIZE", 1..=1024, 32)?,
-        concurrent_texts_max: source.parse_in("MAX_CONCURRENT_REQUESTS", 1..=100_000, 512)?,
-        truncate: source.parse("AUTO_TRUNCATE", "`true` or `false`")?.unwrap_or(true),
-        body_bytes_max: source.parse_in("PAYLOAD_LIMIT", 1..=20_000_000, 2_000_000)?,
-    })
+impl Options {
+    pub(crate) fn read(source: &Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            threads: program::cores(source, "EMBEDDING_THREADS")?,
+            server: ServerOptions::read(source)?,
+            api_key: api_key(source)?,
+            served_model_name: source
+                .text("SERVED_MODEL_NAME")?
+                .unwrap_or_else(|| embedder::MODEL_ID.to_owned()),
+            request_texts_max: source.parse_in("MAX_CLIENT_BATCH_SIZE", 1..=1024, 32)?,
+            concurrent_texts_max: source.parse_in("MAX_CONCURRENT_REQUESTS", 1..=100_000, 512)?,
+            truncate: source.parse("AUTO_TRUNCATE", "`true` or `false`")?.unwrap_or(true),
+            body_bytes_max: source.parse_in("PAYLOAD_LIMIT", 1..=20_000_000, 2_000_000)?,
+        })
+    }
 }
 
 fn api_key(source: &Source) -> Result<Option<SecretString>, ConfigError> {
@@ -74,7 +78,7 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Options, String> {
-        options(&Source::from_pairs(pairs)).map_err(|error| error.to_string())
+        Options::read(&Source::from_pairs(pairs)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -83,7 +87,7 @@ mod tests {
         assert_eq!((options.request_texts_max, options.concurrent_texts_max), (32, 512));
         assert_eq!((options.truncate, options.body_bytes_max), (true, 2_000_000));
         assert!(options.api_key.is_none());
-        assert_eq!(address(&Source::from_pairs(&[])).unwrap().to_string(), "127.0.0.1:3000");
+        assert_eq!(bind_address(&Source::from_pairs(&[])).unwrap().to_string(), "127.0.0.1:3000");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
-use super::{
+use crate::{
     State, body,
     input::{self, AnyInputs, Input},
     problem::{Dialect, Kind, Problem, answer},
@@ -25,7 +25,7 @@ fn other(what: &str) -> Problem {
     Problem::new(Kind::Backend, format!("Backend error: {what}")).counted_as("model_type")
 }
 
-pub(super) async fn embed_sparse(
+pub(crate) async fn embed_sparse(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -38,7 +38,7 @@ pub(super) async fn embed_sparse(
     refuse(result.await)
 }
 
-pub(super) async fn rerank(
+pub(crate) async fn rerank(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -53,7 +53,7 @@ pub(super) async fn rerank(
     refuse(result.await)
 }
 
-pub(super) async fn predict(
+pub(crate) async fn predict(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,

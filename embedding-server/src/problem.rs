@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// What kind of failure it is; the name is part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Backend,
     Empty,
     Overloaded,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     /// The request was understood.
     Refused {
         kind: Kind,
@@ -37,7 +37,7 @@ pub(super) enum Problem {
 
 /// Whose routes the caller uses.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     Native,
     OpenAi,
 }
@@ -55,7 +55,7 @@ impl Kind {
 }
 
 impl Problem {
-    pub(super) fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
         let label = match kind {
             Kind::Backend => "inference",
             Kind::Empty | Kind::Validation => "validation",
@@ -67,24 +67,24 @@ impl Problem {
     }
 
     /// Something about the texts or the parameters is not acceptable.
-    pub(super) fn invalid(what: &str) -> Self {
+    pub(crate) fn invalid(what: &str) -> Self {
         Self::new(Kind::Validation, format!("Input validation error: {what}"))
     }
 
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::new(Kind::Empty, "Input validation error: `inputs` cannot be empty")
     }
 
-    pub(super) fn stopping() -> Self {
+    pub(crate) fn stopping() -> Self {
         Self::new(Kind::Unhealthy, "the server is stopping")
     }
 
-    pub(super) fn not_understood(status: StatusCode, text: impl Into<String>) -> Self {
+    pub(crate) fn not_understood(status: StatusCode, text: impl Into<String>) -> Self {
         Self::NotUnderstood { status, text: text.into() }
     }
 
     /// Another name in the metrics than that of its kind.
-    pub(super) fn counted_as(mut self, name: &'static str) -> Self {
+    pub(crate) fn counted_as(mut self, name: &'static str) -> Self {
         if let Self::Refused { label, .. } = &mut self {
             *label = name;
         }
@@ -92,14 +92,14 @@ impl Problem {
     }
 
     /// How the metrics name it.
-    pub(super) fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Refused { label, .. } => label,
             Self::NotUnderstood { .. } => "validation",
         }
     }
 
-    pub(super) fn response(&self, dialect: Dialect) -> HttpResponse {
+    pub(crate) fn response(&self, dialect: Dialect) -> HttpResponse {
         match self {
             Self::NotUnderstood { status, text } => {
                 HttpResponse::build(*status).content_type(ContentType::plaintext()).body(text.clone())
@@ -135,6 +135,6 @@ impl From<ModelError> for Problem {
 }
 
 /// The answer to a request, whichever way it went.
-pub(super) fn answer(result: Result<HttpResponse, Problem>, dialect: Dialect) -> HttpResponse {
+pub(crate) fn answer(result: Result<HttpResponse, Problem>, dialect: Dialect) -> HttpResponse {
     result.unwrap_or_else(|problem| problem.response(dialect))
 }

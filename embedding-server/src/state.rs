@@ -12,8 +12,8 @@ use crate::{
 
 /// The loaded model, ready to be asked.
 pub(crate) struct State {
-    pub(super) options: Options,
-    pub(super) embedder: Embedder,
+    pub(crate) options: Options,
+    pub(crate) embedder: Embedder,
     texts: Semaphore,
     tokenizing: Arc<Semaphore>,
 }
@@ -39,7 +39,7 @@ impl State {
     }
 
     /// One permit for each text, at once or not at all: a queue that only grows helps nobody.
-    pub(super) fn admit(&self, texts: usize) -> Result<SemaphorePermit<'_>, Problem> {
+    pub(crate) fn admit(&self, texts: usize) -> Result<SemaphorePermit<'_>, Problem> {
         let overloaded = || Problem::new(Kind::Overloaded, "Model is overloaded").counted_as("overloaded");
         let permits = u32::try_from(texts).map_err(|_| overloaded())?;
         self.texts.try_acquire_many(permits).map_err(|_| overloaded())
@@ -47,7 +47,7 @@ impl State {
 
     /// Runs `work`, which tokenizes, where it holds no other request up, and not more of it at once than the model has
     /// threads.
-    pub(super) async fn tokenizing<T: Send + 'static>(
+    pub(crate) async fn tokenizing<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Embedder) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -67,7 +67,7 @@ impl State {
 }
 
 /// `work` with a deadline.
-pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     tokio::time::timeout(ANSWER_DEADLINE, work).await.unwrap_or_else(|_| {
         let text = format!("no answer within {} s", ANSWER_DEADLINE.as_secs());
         Err(Problem::new(Kind::Unhealthy, text).counted_as("inference"))

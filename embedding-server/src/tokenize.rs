@@ -10,7 +10,7 @@ use embedder::Token;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     State, body,
     input::{self, Input, TokenizeInput},
     problem::{Dialect, Problem, answer},
@@ -38,7 +38,7 @@ fn yes() -> bool {
     true
 }
 
-pub(super) async fn tokenize(
+pub(crate) async fn tokenize(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,

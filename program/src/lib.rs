@@ -1,5 +1,5 @@
 //! What a program of this project is made of besides its purpose: variables, log lines, metrics, the signals that end it, and a
-//! question whether it is well. Knows nothing of any of them.
+//! question whether it is well.
 
 mod health;
 mod lines;
@@ -11,10 +11,10 @@ mod stop;
 
 pub use self::{
     health::ask_health,
-    lines::Origin,
-    log::{LogFormat, LogOptions, start_logging},
+    lines::LineOrigin,
+    log::{LogOptions, start_logging},
     metrics::{DURATION_BUCKETS, start_metrics},
-    server::{ServerOptions, address, bind, cores},
+    server::{ServerOptions, bind, bind_address, cores},
     source::{ConfigError, Source},
     stop::{Stop, within},
 };
@@ -22,7 +22,8 @@ pub use self::{
 /// What a command may fail with; shown as one line.
 pub type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
-/// TLS for whatever dials out; ring, because it builds without cmake. To be called before anything does.
+/// TLS for whatever dials out, to be provided before anything does: an HTTP client wants it also for calls without. By ring, because it
+/// builds without cmake.
 pub fn provide_tls() {
     // Fails only when called twice.
     rustls::crypto::ring::default_provider().install_default().ok();

@@ -9,14 +9,15 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Gives what it is called with the names and the values that a line begins with, at the moment when it is written. Both consist of
-/// letters, digits, `-`, `_` and `.`.
-pub type Origin = fn(&mut dyn FnMut(&str, &dyn Display) -> fmt::Result) -> fmt::Result;
+/// Calls what it is given with the names and the values that a line says besides its own, at the moment when it is written. Both
+/// consist of letters, digits, `-`, `_` and `.`.
+pub type LineOrigin = fn(&mut dyn FnMut(&str, &dyn Display) -> fmt::Result) -> fmt::Result;
 
-/// The lines of `format`, with the origin first, if there is one: more members of a JSON object, or words.
+/// The lines of `format` with their origin, if there is one: as the first members of a JSON object, or as the last words, because
+/// people look for the time first.
 pub(crate) struct WithOrigin<F> {
     pub format: F,
-    pub origin: Option<Origin>,
+    pub origin: Option<LineOrigin>,
     pub is_json: bool,
 }
 
@@ -37,17 +38,19 @@ where
             if self.is_json {
                 write!(origin, "\"{name}\":\"{value}\",")
             } else {
-                write!(origin, "{name}={value} ")
+                write!(origin, " {name}={value}")
             }
         };
         self.origin.map_or(Ok(()), |origin| origin(&mut add))?;
-        if origin.is_empty() || !self.is_json {
-            writer.write_str(&origin)?;
+        if origin.is_empty() {
             return self.format.format_event(context, writer, event);
         }
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
-        write!(writer, "{{{origin}{}", line.strip_prefix('{').unwrap_or(&line))
+        match line.strip_prefix('{').filter(|_| self.is_json) {
+            Some(members) => write!(writer, "{{{origin}{members}"),
+            None => writeln!(writer, "{}{origin}", line.trim_end_matches('\n')),
+        }
     }
 }
 
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_json_begin_with_what_the_origin_says() {
+    fn lines_of_json_begin_with_their_origin() {
         let lines = Lines::default();
         let writer = lines.clone();
         let builder =
@@ -109,17 +112,18 @@ mod tests {
             .map_event_format(|format| WithOrigin { format, origin: Some(number), is_json: true })
             .finish();
         tracing::subscriber::with_default(subscriber, log_both);
+        let text = lines.text();
+        assert!(text.starts_with(r#"{"number":"7","letter":"a-1.b","#), "{text}");
         let lines: Vec<serde_json::Value> =
-            lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         let of = |line: usize, name: &str| lines[line].get(name).cloned();
-        assert_eq!([of(0, "number"), of(0, "letter")], [Some("7".into()), Some("a-1.b".into())]);
         assert_eq!([of(0, "answer"), of(0, "message")], [Some(42.into()), Some("inside".into())]);
         assert_eq!([of(1, "number"), of(1, "message")], [None, Some("outside".into())]);
     }
 
     #[test]
-    fn lines_for_people_do_so_in_words() {
+    fn lines_for_people_end_with_it() {
         let lines = Lines::default();
         let writer = lines.clone();
         let builder = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
@@ -128,7 +132,8 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, log_both);
         let text = lines.text();
-        assert!(text.starts_with("number=7 letter=a-1.b "), "{text}");
-        assert!(text.lines().nth(1).is_some_and(|line| !line.contains("number")), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with(" inside answer=42 number=7 letter=a-1.b"), "{text}");
+        assert!(lines.len() == 2 && lines[1].ends_with(" outside"), "{text}");
     }
 }

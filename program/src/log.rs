@@ -11,12 +11,12 @@ use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
 
 use crate::{
     ConfigError, Source,
-    lines::{Origin, WithOrigin},
+    lines::{LineOrigin, WithOrigin},
 };
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+enum LogFormat {
     /// One JSON object per line, for machines.
     Json,
     /// For people.
@@ -30,15 +30,16 @@ impl LogFormat {
     }
 }
 
-/// What libraries say that helps nobody, such as that a client has sent a malformed header; whoever wants it names them
+/// What libraries of the one program or the other say that helps nobody, such as that a client has sent a malformed header; whoever wants it names them
 /// in `LOG_LEVEL`.
 const QUIET: &str = "sqlx::postgres::notice=warn,pglite_oxide=warn,wasmer_wasix=error,wasmer_wasix::state::env=off,actix_http::h1::dispatcher=off";
 
+/// Which lines, and how they look.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
     /// Directives of [`EnvFilter`].
-    pub directives: String,
-    pub format: LogFormat,
+    directives: String,
+    format: LogFormat,
 }
 
 impl LogOptions {
@@ -80,7 +81,7 @@ pub(crate) fn lines_left_out() -> u64 {
 /// guard is dropped the last ones are, for a second at most. Where whoever reads them is so slow that a hundred thousand wait,
 /// further ones are left out and counted: a service must not stand still because nobody reads its log.
 #[must_use = "without the guard nothing is written"]
-pub fn start_logging(options: &LogOptions, origin: Option<Origin>) -> WorkerGuard {
+pub fn start_logging(options: &LogOptions, origin: Option<LineOrigin>) -> WorkerGuard {
     let (lines, guard) = tracing_appender::non_blocking(Gathering(BufWriter::new(std::io::stderr())));
     LINES_LEFT_OUT.get_or_init(|| lines.error_counter());
     let filter = filter(&options.directives).unwrap_or_default();
@@ -88,6 +89,7 @@ pub fn start_logging(options: &LogOptions, origin: Option<Origin>) -> WorkerGuar
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_span_events(FmtSpan::NONE);
     let result = match options.format {
         LogFormat::Json => {
+            // Spans are left to traces: what a line is about stands in the line.
             let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
             builder.map_event_format(|format| WithOrigin { format, origin, is_json: true }).try_init()
         }
@@ -104,7 +106,8 @@ pub fn start_logging(options: &LogOptions, origin: Option<Origin>) -> WorkerGuar
 /// How long lines are gathered after some were written.
 const GATHER_FOR: Duration = Duration::from_millis(5);
 
-/// Writes a line that comes alone at once. Of a busy service, whose thread of the log would be woken for each line, it writes many together.
+/// Writes a line that comes alone at once. Of a busy service, whose thread of the log would be woken for each line, it writes many
+/// together.
 struct Gathering<W>(W);
 
 impl<W: Write> Write for Gathering<W> {

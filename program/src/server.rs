@@ -44,7 +44,7 @@ pub fn cores(source: &Source, name: &str) -> Result<NonZeroUsize, ConfigError> {
 ///
 /// # Errors
 /// [`ConfigError`].
-pub fn address(source: &Source, default: &str) -> Result<SocketAddr, ConfigError> {
+pub fn bind_address(source: &Source, default: &str) -> Result<SocketAddr, ConfigError> {
     let address = source.text("BIND_ADDR")?.unwrap_or_else(|| default.to_owned());
     address
         .parse()

@@ -6,9 +6,9 @@ use tokio::{io::AsyncReadExt, sync::watch};
 use super::{
     Backups, Failure, Result, Stage,
     failure::{In, step},
-    program::{self, Complaint},
     stored::{Noted, READ_BYTES},
     target::Upload,
+    tool::{self, Complaint},
 };
 use crate::store::Moment;
 
@@ -54,7 +54,7 @@ impl Backups {
             format!("--snapshot={}", moment.snapshot),
         ];
         let mut running =
-            program::start(&self.options, Stage::Dump, "pg_dump", &self.options.database, &arguments)?;
+            tool::start(&self.options, Stage::Dump, "pg_dump", &self.options.database, &arguments)?;
         let output = running.output()?;
         let (sealed, stored) = tokio::io::duplex(READ_BYTES);
         let store = async {

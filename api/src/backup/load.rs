@@ -10,8 +10,8 @@ use tokio::{
 use super::{
     Backups, Failure, Manifest, Result, Stage, Verdict,
     failure::In,
-    program::{self, Complaint},
     stored::{Noted, READ_BYTES},
+    tool::{self, Complaint},
 };
 use crate::store::{ConnectOptions, Login, SCRIPT_AFTER, script_before};
 
@@ -45,7 +45,7 @@ impl Backups {
         if to.login != Login::Other {
             arguments.push("--role=context_owner".to_owned());
         }
-        let mut reading = program::start(&self.options, stage, "pg_restore", to.database, &arguments)?;
+        let mut reading = tool::start(&self.options, stage, "pg_restore", to.database, &arguments)?;
         let arguments = [
             "--no-psqlrc",
             "--no-password",
@@ -58,7 +58,7 @@ impl Backups {
             "--file=-",
         ]
         .map(str::to_owned);
-        let mut running = program::start(&self.options, stage, "psql", to.database, &arguments)?;
+        let mut running = tool::start(&self.options, stage, "psql", to.database, &arguments)?;
 
         let Some(file) = self.target.read(&manifest.file).await? else {
             return Ok(Verdict::Damaged(format!("{} is not there", manifest.file)));

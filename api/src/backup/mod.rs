@@ -8,7 +8,6 @@ mod encryption;
 mod failure;
 mod load;
 mod manifest;
-mod program;
 mod restore;
 mod retention;
 mod run;
@@ -16,6 +15,7 @@ mod schedule;
 mod scheduler;
 mod stored;
 mod target;
+mod tool;
 mod turns;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -1,9 +1,9 @@
 //! `context-api healthcheck`: for container images that have neither shell nor curl.
 
 use clap::Args;
-use program::{CommandResult, Source};
 
-use crate::config;
+use super::CommandResult;
+use crate::config::{self, Source};
 
 #[derive(Debug, Args)]
 #[group(multiple = false)]

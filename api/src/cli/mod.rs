@@ -16,11 +16,12 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use program::{CommandResult, LogOptions, Source};
+use program::{CommandResult, LogOptions};
 
 use crate::{
-    config, http,
-    telemetry::{origin, start_traces},
+    config::{self, Source},
+    http,
+    telemetry::{line_origin, start_traces},
 };
 
 /// Stores and finds the context that AI applications feed to their models.
@@ -96,7 +97,7 @@ fn execute(command: Command) -> CommandResult {
         return Ok(());
     }
     let source = Source::from_environment();
-    let _logging = program::start_logging(&LogOptions::read(&source)?, Some(origin));
+    let _logging = program::start_logging(&LogOptions::read(&source)?, Some(line_origin));
     // Outside of the runtime, and dropped when that has ended: the last spans are sent by this thread.
     let _traces = match command {
         Command::Serve | Command::Worker => config::traces(&source)?.map(start_traces).transpose()?,

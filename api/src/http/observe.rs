@@ -30,8 +30,8 @@ use crate::{
     domain::{Allowance, limits::REQUEST_DEADLINE},
     error::{Code, Error},
     telemetry::{
-        of_request,
         spans::{self, Span},
+        within_request,
     },
 };
 
@@ -54,9 +54,10 @@ pub(super) async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let id = request_id(&request);
+    let id: Arc<str> = request_id(&request).into();
     let span = span(&request, &id);
-    span.around(observe_in(&span, id, request, next)).await
+    let observed = observe_in(&span, Arc::clone(&id), request, next);
+    within_request(id, span.around(observed)).await
 }
 
 /// Health checks have none: they come all the time and say nothing about anybody's request.
@@ -74,18 +75,17 @@ fn span(request: &ServiceRequest, id: &str) -> Span {
 
 async fn observe_in(
     trace: &Span,
-    id: String,
+    id: Arc<str>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let method = request.method().clone();
-    let shared: Arc<str> = id.as_str().into();
-    request.extensions_mut().insert(RequestId(Arc::clone(&shared)));
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     // An import takes as long as its lines do; it has a deadline for each of them.
     let deadline =
         if routed_path(&request) == "/v1/contexts/import" { IMPORT_DEADLINE } else { REQUEST_DEADLINE };
-    let handled = of_request(shared, AssertUnwindSafe(next.call(request)).catch_unwind());
+    let handled = AssertUnwindSafe(next.call(request)).catch_unwind();
     let response = match tokio::time::timeout(deadline, handled).await {
         Ok(Ok(Ok(response))) => Ok(finish(response.map_into_boxed_body(), &id)),
         Ok(Ok(Err(error))) => Err(error),
@@ -107,7 +107,6 @@ async fn observe_in(
     let route = route.as_deref().unwrap_or("none");
     let elapsed = started.elapsed();
     tracing::info!(
-        request.id = id.as_str(),
         method = method.as_str(),
         route,
         status = status.as_u16(),
@@ -188,7 +187,7 @@ fn request_id(request: &ServiceRequest) -> String {
 fn finish(mut response: ServiceResponse, id: &str) -> ServiceResponse {
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     if let Some(problem) = problem {
-        log(&problem.error, id);
+        log(&problem.error);
         let rebuilt = problem.response(Some(id));
         let (request, _) = response.into_parts();
         response = ServiceResponse::new(request, rebuilt);
@@ -209,20 +208,20 @@ fn finish(mut response: ServiceResponse, id: &str) -> ServiceResponse {
 
 /// A failure for which there is no request left to answer on: actix answers it from the error alone.
 fn failed(error: Error, id: &str) -> actix_web::Error {
-    log(&error, id);
+    log(&error);
     let problem = Problem::from(error);
     let response = problem.response(Some(id));
     actix_web::error::InternalError::from_response(problem, response).into()
 }
 
 /// Our own failures, once, with their causes. What callers do wrong is theirs to read.
-fn log(error: &Error, id: &str) {
+fn log(error: &Error) {
     match error.code {
-        Code::Internal => tracing::error!(request.id = id, %error, "a request failed"),
+        Code::Internal => tracing::error!(%error, "a request failed"),
         Code::DatabaseUnavailable | Code::DeadlineExceeded => {
-            tracing::warn!(request.id = id, %error, "a request could not be served");
+            tracing::warn!(%error, "a request could not be served");
         }
-        _ => tracing::debug!(request.id = id, %error, "a request was refused"),
+        _ => tracing::debug!(%error, "a request was refused"),
     }
 }
 

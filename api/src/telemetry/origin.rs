@@ -15,15 +15,15 @@ tokio::task_local! {
 }
 
 /// Has the lines that `future` logs name this request: an id of letters, digits, `-`, `_` and `.`.
-pub fn of_request<F: Future>(id: Arc<str>, future: F) -> TaskLocalFuture<Arc<str>, F> {
+pub fn within_request<F: Future>(id: Arc<str>, future: F) -> TaskLocalFuture<Arc<str>, F> {
     REQUEST.scope(id, future)
 }
 
-/// Of a line that is written now; see [`program::Origin`].
+/// Of a line that is written now; see [`program::LineOrigin`].
 ///
 /// # Errors
 /// Those of `add`.
-pub fn origin(add: &mut dyn FnMut(&str, &dyn Display) -> fmt::Result) -> fmt::Result {
+pub fn line_origin(add: &mut dyn FnMut(&str, &dyn Display) -> fmt::Result) -> fmt::Result {
     if let Some((trace, span)) = present() {
         add("trace_id", &trace)?;
         add("span_id", &span)?;
@@ -37,7 +37,7 @@ mod tests {
 
     fn said() -> Vec<String> {
         let mut said = Vec::new();
-        origin(&mut |name, value| {
+        line_origin(&mut |name, value| {
             said.push(format!("{name}={value}"));
             Ok(())
         })
@@ -47,7 +47,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_logged_for_a_request_names_it_and_nothing_else_does() {
-        let within = of_request("a-1.b".into(), async {
+        let within = within_request("a-1.b".into(), async {
             tokio::task::yield_now().await;
             said()
         });

@@ -113,6 +113,7 @@ async fn a_write_goes_on_with_its_callers_trace_and_its_embedding_points_back_to
     .await;
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["trace_id"], &line["span_id"]), (&json!(TRACE), &json!(server.span_id)), "{line}");
+    assert_eq!(line["request.id"], "asked-by-a-test", "{line}");
     let log = service.process.log();
     assert!(service.process.terminate().success());
     let all = format!("{:?}", collector.spans());
