@@ -15,7 +15,7 @@ fn program(variables: &[(&str, &str)]) -> Command {
 }
 
 fn healthcheck(address: &str) -> Output {
-    program(&[("BIND_ADDR", address)]).arg("healthcheck").output().unwrap()
+    program(&[("BIND_ADDR", address)]).arg("healthcheck").output().expect("the program runs")
 }
 
 /// Ended when dropped.
