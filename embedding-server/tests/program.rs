@@ -1,7 +1,7 @@
 //! `context-embedder`, the real binary: what `context-api embedder` does as well has its tests there.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -14,8 +14,8 @@ fn program(variables: &[(&str, &str)]) -> Command {
     command
 }
 
-fn healthcheck(address: &str) -> Output {
-    program(&[("BIND_ADDR", address)]).arg("healthcheck").output().expect("the program runs")
+fn healthcheck(address: &str) -> io::Result<Output> {
+    program(&[("BIND_ADDR", address)]).arg("healthcheck").output()
 }
 
 /// Ended when dropped.
@@ -38,11 +38,11 @@ fn it_serves_until_it_is_ended_and_says_whether_it_is_there() {
         .find(|line| line["message"] == "ready")
         .expect("a line that says where it listens");
     let address = ready["address"].as_str().unwrap();
-    let there = healthcheck(address);
+    let there = healthcheck(address).unwrap();
     assert!(there.status.success(), "{there:?}");
 
     drop(server);
-    let away = healthcheck(address);
+    let away = healthcheck(address).unwrap();
     assert_eq!((away.status.code(), away.stdout.len()), (Some(1), 0), "{away:?}");
     assert!(String::from_utf8_lossy(&away.stderr).starts_with("context-embedder: "), "{away:?}");
 }
