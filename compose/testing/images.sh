@@ -123,7 +123,7 @@ build_stand_in() {
 
 # Two versions of one program, which is all that a rollout needs, and two that do not start: one at all, one as a server.
 build_programs() {
-  say "building the images of Context API (profile trial; those for use are optimised further)"
+  say "building the images of Context API (profile $IMAGE_PROFILE)"
   build_program api test-1 context-api
   build_program embedder test-1 context-api-embedder
   build_program api test-2 context-api
@@ -148,7 +148,7 @@ build_program() {
   shift 3
   build_quietly --file compose/images/Dockerfile --target "$target" --tag "$name:$version" --label "$TEST_LABEL=true" \
     --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "DB_IMAGE=$(default_of DB_IMAGE)" --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$(revision)" --build-arg PROFILE=trial "$@" . ||
+    --build-arg "REVISION=$(revision)" --build-arg "PROFILE=$IMAGE_PROFILE" "$@" . ||
     die "the image $name could not be built" "The reason is above."
 }
 

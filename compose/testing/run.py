@@ -77,6 +77,7 @@ def show(rows: list, seconds: float) -> None:
         for line in more:
             print(f"{'':<{width}}                 {line}")
     print(f"\n{sum(row[1] == 'ok' for row in rows)} of {len(rows)} in {seconds:.0f} s, after {os.environ['PREPARATION_SECONDS']} s for images.")
+    print(f"Context API's programs were compiled with the profile {os.environ['IMAGE_PROFILE']}; what is published, with dist.")
     if stand_ins := os.environ["STAND_INS"].split():
         print("STAND-INS, built here of Debian packages because the published images could not be pulled:")
         print("  " + "\n  ".join(stand_ins))
