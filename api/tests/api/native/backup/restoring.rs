@@ -101,7 +101,7 @@ async fn what_is_in_a_database_is_not_lost_without_being_asked_for() {
     let backups = backups(&app.database.url, place.path());
     let made = backups.make(&go_on()).await.unwrap().manifest;
     let before = answers(&app, &app.key).await;
-    app.note("written since, a heron").await;
+    app.embedded(&app.note("written since, a heron").await.id()).await;
 
     let busy = backups.plan_restore("latest").await.unwrap().permits(REPLACE).unwrap_err();
     assert!(busy.detail.contains("session(s) of this service are connected"), "{busy}");
@@ -153,7 +153,7 @@ async fn what_is_there_is_replaced_whole_or_not_at_all() {
     let app = app_with_notes(&stub, &TEXTS[..2]).await;
     let backups = backups(&app.database.url, place.path());
     backups.make(&go_on()).await.unwrap();
-    app.note("written since, a heron").await;
+    app.embedded(&app.note("written since, a heron").await.id()).await;
     let (key, now) = (app.key.clone(), answers(&app, &app.key).await);
     let database = app.stop().await;
     let mut superuser = database.superuser().await;
