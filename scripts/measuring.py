@@ -96,7 +96,18 @@ class Service(Server):
         imported = [programs()["service"], "import", "-", "--url", self.url]
         subprocess.run(imported, env=os.environ | {"CONTEXT_API_KEY": KEY}, stdin=data.stdout, check=True, stderr=subprocess.DEVNULL)
         data.wait()
+        self.count_words()
         psql(self.variables["DATABASE_URL"], "vacuum (analyze)")
+
+    def count_words(self) -> None:
+        """Waits until its worker has added up the words of what was written: until then each search looks through what is not."""
+        if self.variables.get("WORKER_INLINE") == "false":
+            return
+        for _ in range(1200):
+            if psql(self.variables["DATABASE_URL"], "select exists (select from keyword_changes)") == "f":
+                return
+            time.sleep(0.1)
+        raise SystemExit("the words of what was written were not counted within two minutes")
 
     def ask(self, method: str, path: str, body: dict | None = None, freshness: str = "no-cache") -> dict:
         """`freshness`: the request's `Cache-Control`."""

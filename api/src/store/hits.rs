@@ -69,10 +69,9 @@ impl Store {
         query.push(large_columns(include)).push(concat!(
             ", ",
             small_context_columns!(),
-            ", t.chunk_no, t.text as chunk_text from w join contexts c on c.id = w.context_id "
+            ", t.chunk_no, t.text as chunk_text from w "
         ));
-        push_chunk_of_hit(&mut query);
-        query.push(" and c.tenant_id = ").push_bind(tenant.0);
+        push_texts_of_hit(&mut query, tenant);
         query.push(" and w.place <= ").push_bind(contexts_max as i64);
         query.push(" order by w.place");
         let mut connection = self.tenant(tenant).await?;
@@ -120,9 +119,7 @@ impl Store {
             ", w.place - 1 as place, t.chunk_no, t.text as chunk_text from "
         ));
         push_wanted(&mut query, hits);
-        query.push(" join contexts c on c.id = w.context_id ");
-        push_chunk_of_hit(&mut query);
-        query.push(" and c.tenant_id = ").push_bind(tenant.0);
+        push_texts_of_hit(&mut query, tenant);
         push_columns(&mut query, scope, "c");
         if let Some(filter) = &scope.filter {
             query.push(" and ");
@@ -256,10 +253,13 @@ fn push_of_embeddings(
     query.push(")");
 }
 
-/// The chunk of the hit `w`, as long as its context is visible.
-fn push_chunk_of_hit(query: &mut QueryBuilder<Postgres>) {
-    query.push(concat!(
-        "join chunks t on t.tenant_id = c.tenant_id and t.context_id = c.id and t.version = w.version
+/// The context `c` of the hit `w`, as long as it is visible, and the chunk `t`. One after the other and not all that are in the scope, however few
+/// PostgreSQL takes those for: what ends after one row is never the beginning of its plan.
+fn push_texts_of_hit(query: &mut QueryBuilder<Postgres>, tenant: TenantId) {
+    query
+        .push(" cross join lateral (select c.* from contexts c where c.id = w.context_id and c.tenant_id = ");
+    query.push_bind(tenant.0).push(concat!(
+        " limit 1) c join chunks t on t.tenant_id = c.tenant_id and t.context_id = c.id and t.version = w.version
                       and t.chunk_no = w.chunk_no
          where ",
         visible!()

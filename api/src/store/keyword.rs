@@ -111,16 +111,13 @@ const KNOWN: &str = "
         left join (select p.language, sum(p.sign) as chunks, sum(p.sign * p.length) as length
                    from pending p group by p.language) p on p.language = t.language
         where t.tenant_id = $1
-    ), uncounted as materialized (
-        select u.lexeme collate \"C\" as lexeme, sum(p.sign) as chunks
-        from pending p cross join unnest(tsvector_to_array(p.terms)) as u (lexeme)
-        group by u.lexeme collate \"C\"
     ), in_language as materialized (
         select p.kind, p.no, p.text, l.language, term_code($1, l.language) as code
         from part p
         cross join total l
     ), term as materialized (
-        select p.kind, p.no, p.language, p.code, u.lexeme collate \"C\" as lexeme, u.positions
+        select p.kind, p.no, p.language, p.code, u.lexeme collate \"C\" as lexeme, u.positions,
+               term_itself(u.lexeme) as itself
         from in_language p cross join terms_of($1, p.language, p.text) w cross join unnest(w.terms) u
         where p.kind <> 3 and u.positions[1] <= 256
     ), start as materialized (
@@ -129,21 +126,23 @@ const KNOWN: &str = "
     ), known as (
         select t.kind, t.no, t.language, t.code, t.lexeme, t.positions,
                coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = t.lexeme), 0)
-               + coalesce(u.chunks, 0) as chunks
-        from term t left join uncounted u on u.lexeme = t.lexeme
+               + coalesce((select sum(p.sign) from pending p where p.terms @@ t.itself), 0) as chunks
+        from term t
         union all
         select 3::smallint, b.no, b.language, b.code, b.start, '{1}',
                coalesce((select sum(s.chunks)
                          from (select l.chunks from lexemes l
                                where l.tenant_id = $1 and l.lexeme >= b.start and l.lexeme < b.start || chr(1114111)
                                limit 1000) s), 0)
-               + coalesce((select sum(u.chunks) from uncounted u
-                           where u.lexeme >= b.start and u.lexeme < b.start || chr(1114111)), 0)
+               + coalesce((select sum(p.sign)
+                           from pending p cross join unnest(tsvector_to_array(p.terms)) as u (lexeme)
+                           where u.lexeme collate \"C\" >= b.start
+                                 and u.lexeme collate \"C\" < b.start || chr(1114111)), 0)
         from start b
         union all
         select 4::smallint, b.no, b.language, b.code, u.lexeme, '{1}',
                coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = u.lexeme), 0)
-               + coalesce((select n.chunks from uncounted n where n.lexeme = u.lexeme collate \"C\"), 0)
+               + coalesce((select sum(p.sign) from pending p where p.terms @@ term_itself(u.lexeme)), 0)
         from start b cross join terms_of($1, b.language, b.text) w cross join unnest(w.terms) u
         where u.positions[1] = 1 and not starts_with(u.lexeme, b.start)
     )
@@ -175,14 +174,19 @@ impl Store {
             return Ok(KeywordFacts::default());
         }
         let mut sql = QueryBuilder::new(
+            // Without positions, which also means: decompressed once, and not for each term that is looked for.
             "with pending as materialized (
-                 select p.language, p.sign, p.terms, p.length from keyword_changes p where p.tenant_id = ",
+                 select p.language, p.sign, strip(p.terms) as terms, p.length from keyword_changes p where p.tenant_id = ",
         );
-        sql.push_bind(tenant.0).push(" order by p.id limit ").push_bind(PENDING_MAX);
+        // PostgreSQL would plan this anew for each search if it took the plan for all to be dearer than that for one. So the limits are
+        // numbers, and what is always true of kinds has it expect one part, where it would expect ten of an array that it does not know.
+        sql.push_bind(tenant.0).push(" order by p.id limit ").push(PENDING_MAX);
         sql.push("), part as (select p.kind, p.text, p.no from unnest(")
             .push_bind(kinds)
             .push("::smallint[], ");
-        sql.push_bind(texts).push("::text[]) with ordinality as p (kind, text, no))").push(KNOWN);
+        sql.push_bind(texts)
+            .push("::text[]) with ordinality as p (kind, text, no) where p.kind between 0 and 3)")
+            .push(KNOWN);
         if scope.is_whole_tenant() || scope.as_of.is_some() {
             sql.push(", null::bigint");
         } else if scope.filter.is_some() {
@@ -193,7 +197,7 @@ impl Store {
         } else {
             sql.push(", (select count(*) from (select from chunks k where k.tenant_id = $1");
             push_scope(&mut sql, scope);
-            sql.push(" limit ").push_bind(SCOPE_CHUNKS_MAX + 1).push(") counted)");
+            sql.push(" limit ").push(SCOPE_CHUNKS_MAX + 1).push(") counted)");
         }
         sql.push(" as in_scope from known k order by k.kind, k.no, k.positions[1], k.language");
         let mut connection = self.tenant(tenant).await?;
