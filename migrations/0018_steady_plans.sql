@@ -79,7 +79,10 @@ create or replace function create_embedding_space(new_provider text, new_model t
     end
     $$;
 
--- What finds one term of the index itself. Quoted as tsquery's input syntax asks.
+-- What finds a term of the index, and what finds those that begin so. Quoted as tsquery's input syntax asks.
 create function term_itself(term text) returns tsquery
     language sql immutable strict parallel safe
     return ('''' || replace(replace(term, '\', '\\'), '''', '''''') || '''')::tsquery;
+create function beginning_with(start text) returns tsquery
+    language sql immutable strict parallel safe
+    return ('''' || replace(replace(start, '\', '\\'), '''', '''''') || ''':*')::tsquery;

@@ -48,13 +48,14 @@ def free_port() -> int:
 class Server:
     """Something that answers HTTP."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, key: str = KEY):
         self.url = url
+        self.key = key
 
     def load(self, scenario: str, *arguments: str) -> dict:
         """The report of `loadtest run`."""
         with tempfile.NamedTemporaryFile() as report:
-            command = [programs()["loadtest"], "run", scenario, "--url", self.url, "--key", KEY, "--json", report.name, *arguments]
+            command = [programs()["loadtest"], "run", scenario, "--url", self.url, "--key", self.key, "--json", report.name, *arguments]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{' '.join(command[1:3])}: {done.stderr[-500:]}")
@@ -65,6 +66,7 @@ class Service(Server):
     """A process of the service, until the end of a `with`."""
 
     def __init__(self, database: str, log: Path, **variables: str):
+        self.key = KEY
         self.log = log
         self.variables = {
             "DATABASE_URL": database, "REDIS_URL": os.environ["TEST_REDIS_URL"], "BOOTSTRAP_API_KEY": KEY, "LOG_FORMAT": "json",
@@ -101,13 +103,18 @@ class Service(Server):
 
     def count_words(self) -> None:
         """Waits until its worker has added up the words of what was written: until then each search looks through what is not."""
-        if self.variables.get("WORKER_INLINE") == "false":
+        if (os.environ | self.variables).get("WORKER_INLINE") == "false":
             return
         for _ in range(1200):
             if psql(self.variables["DATABASE_URL"], "select exists (select from keyword_changes)") == "f":
                 return
             time.sleep(0.1)
         raise SystemExit("the words of what was written were not counted within two minutes")
+
+    def of_tenant(self, name: str) -> Server:
+        """The same for a key of another tenant."""
+        made = [programs()["service"], "keys", "create", "--name", "measurement", "--tenant", name]
+        return Server(self.url, subprocess.run(made, env=os.environ | self.variables, check=True, capture_output=True, text=True).stdout.strip())
 
     def ask(self, method: str, path: str, body: dict | None = None, freshness: str = "no-cache") -> dict:
         """`freshness`: the request's `Cache-Control`."""

@@ -1,5 +1,9 @@
 //! What has to be removed in time: what expired, what was deleted long ago, and records past their retention.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Service;
 use crate::{
     domain::{Retention, Tenant, TenantId},
@@ -11,6 +15,10 @@ use crate::{
 const TENANTS_MAX: i32 = 100;
 /// Statements for one tenant in a row, so that every tenant's turn comes.
 const TURNS_MAX: usize = 20;
+/// After tenants that had nothing to remove, so many times as long as it took to find out: with ten thousand of them those who search
+/// would notice, and there is no hurry.
+const REST: u32 = 9;
+const REST_MAX: Duration = Duration::from_secs(10);
 
 impl Service {
     /// Removes what is outdated, of each tenant in turn. May be cut off anywhere and done by any number of processes.
@@ -24,6 +32,7 @@ impl Service {
             let tenants: Vec<Tenant> = self.store.list_tenants(after, TENANTS_MAX).await?;
             let Some(last) = tenants.last() else { break };
             after = Some(last.id);
+            let (begun, before) = (Instant::now(), total);
             for tenant in &tenants {
                 for _ in 0..TURNS_MAX {
                     let removed = match self.store.remove_outdated(tenant.id, retention).await {
@@ -39,6 +48,9 @@ impl Service {
                         break;
                     }
                 }
+            }
+            if total == before && tenants.len() == TENANTS_MAX as usize {
+                tokio::time::sleep((begun.elapsed() * REST).min(REST_MAX)).await;
             }
         }
         for (kind, rows) in total.by_kind() {

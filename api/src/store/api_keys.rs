@@ -3,7 +3,7 @@
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Store, Unit, pool::Connection};
+use super::{Store, Unit, connection::Connection};
 use crate::{
     domain::{
         Access, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, Limit, NewApiKey, Principal, Scope, TenantId, UserId,

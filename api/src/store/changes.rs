@@ -10,10 +10,7 @@ use async_trait::async_trait;
 use deadpool::managed::Object;
 use futures_util::{StreamExt, stream};
 
-use super::{
-    Store,
-    pool::{Connection, Connector},
-};
+use super::{Store, connection::Connection, pool::Connector};
 use crate::{domain::TenantId, error::Result};
 
 /// Tenants of one change of which the witness is told at the same time.

@@ -12,7 +12,11 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Store, Unit, filter, pool::Connection};
+use super::{
+    Store, Unit,
+    connection::{Connection, Plans},
+    filter,
+};
 use crate::{
     domain::{
         Access, Context, ContextId, ContextKey, EmbeddingStatus, Included, Language, ListRequest, Selection,
@@ -98,7 +102,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn find_context(&self, access: Access, id: ContextId) -> Result<Option<Context>> {
-        let mut connection = self.tenant(access.tenant).await?;
+        let mut connection = self.tenant_with(access.tenant, Plans::Kept).await?;
         find_one(&mut connection, by_id(FIND, access, id)).await
     }
 
@@ -107,7 +111,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn context_exists(&self, access: Access, id: ContextId) -> Result<bool> {
-        let mut connection = self.tenant(access.tenant).await?;
+        let mut connection = self.tenant_with(access.tenant, Plans::Kept).await?;
         let result = sqlx::query_scalar(
             "select exists (select from contexts c
                             where c.tenant_id = $1 and c.id = $2 and ($3::uuid is null or c.user_id = $3)
@@ -131,7 +135,7 @@ impl Store {
         user: UserId,
         key: &ContextKey,
     ) -> Result<Option<Context>> {
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, Plans::Kept).await?;
         find_one(&mut connection, by_key(FIND_BY_KEY, tenant, user, key)).await
     }
 

@@ -3,7 +3,7 @@
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Store, Unit, contexts::visible, pool::Connection};
+use super::{Store, Unit, connection::Connection, contexts::visible};
 use crate::{
     domain::{Actor, ContextId},
     error::{Error, Result},

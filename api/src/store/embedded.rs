@@ -33,10 +33,6 @@ impl Engine {
     }
 }
 
-/// Plans are made when the tables are empty and kept as long as the session, which here is for ever: one that reads a
-/// whole table, right for an empty one, would stay. All our statements have an index.
-const SESSION: &str = "set enable_seqscan = off";
-
 impl Store {
     /// Starts the engine on the data in `folder`, which is made when it is missing, and brings it to this version's
     /// schema. `options.url` and `options.connections_max` are not used.
@@ -49,7 +45,7 @@ impl Store {
         let connect = connect_options(address);
         migrate(&connect).await?;
         let options = ConnectOptions { connections_max: 1, ..options.clone() };
-        let mut store = Self::from_pool(pool::pool(&options, connect, Some(SESSION))?, options.queue_max);
+        let mut store = Self::from_pool(pool::pool(&options, connect, true)?, options.queue_max);
         store.engine = Some(Arc::new(Engine(Mutex::new(Some(server)))));
         Ok(store)
     }

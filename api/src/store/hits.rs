@@ -5,10 +5,11 @@ use uuid::Uuid;
 
 use super::{
     Store,
+    connection::Plans,
     contexts::{Bounded, from_row, large_columns, read_bounded, small_context_columns, visible},
     filter,
     past_search::Then,
-    search::{ChunkHit, Distance, Reach, push_columns, push_embeddings},
+    search::{ChunkHit, Distance, Reach, plans_of, push_columns, push_embeddings},
 };
 use crate::{
     domain::{Context, ContextId, HitChunk, Included, SearchScope, SpaceInfo, TenantId, Vector},
@@ -74,7 +75,7 @@ impl Store {
         push_texts_of_hit(&mut query, tenant);
         query.push(" and w.place <= ").push_bind(contexts_max as i64);
         query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let statement = query.build().persistent(scope.filter.is_none());
         let mut chunks = 0_i64;
         let mut hits = Vec::new();
@@ -126,7 +127,7 @@ impl Store {
             filter::push(&mut query, filter, "c.id");
         }
         query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let statement = query.build().persistent(scope.filter.is_none());
         read_bounded(&mut connection, statement, found_from_row).await
     }
@@ -149,7 +150,7 @@ impl Store {
         push_wanted(&mut query, hits);
         query.push(" left join contexts c on c.id = w.context_id and c.tenant_id = ").push_bind(tenant.0);
         query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = query.build_query_scalar().fetch_all(connection.pg()).await;
         connection.settle(result)
     }
@@ -174,7 +175,7 @@ impl Store {
             .push(" and v.context_id = w.context_id and v.text_version = w.version limit 1)) from ");
         push_wanted(&mut query, hits);
         query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, Plans::Kept).await?;
         let result = query.build_query_scalar().fetch_all(connection.pg()).await;
         connection.settle(result)
     }
@@ -197,7 +198,7 @@ impl Store {
         query.push(" from ");
         push_wanted(&mut query, hits);
         query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = query.build_query_scalar().fetch_all(connection.pg()).await;
         connection.settle(result)
     }
@@ -220,7 +221,7 @@ impl Store {
         query.push(" from ");
         push_wanted(&mut query, hits);
         query.push(" order by w.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = query.build_query_scalar::<Option<pgvector::Vector>>().fetch_all(connection.pg()).await;
         Ok(connection.settle(result)?.into_iter().map(|vector| vector.map(Vec::from)).collect())
     }

@@ -1,67 +1,17 @@
-//! The statements of the keyword leg: what the tenant has of a query's words, and the chunks that have them, scored by
-//! BM25. PostgreSQL has no such function, but everything that it is made of; see [`times`].
+//! The chunks that have a query's words, scored by BM25. PostgreSQL has no such function, but everything that it is made of; see [`times`].
 
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use super::{
-    ChunkHit, Match, Store,
+    ChunkHit, Match, SCOPE_CHUNKS_MAX, Store,
     hits::push_wanted,
     past_search::{Side, Then},
-    search::{push_columns, push_matched, push_scope},
+    search::{hit_from_row, plans_of, push_columns, push_matched, push_scope},
 };
 use crate::{
-    domain::{ContextId, KeywordQuery, SearchScope, TenantId},
+    domain::{SearchScope, TenantId},
     error::{Error, Result},
 };
-
-/// Up to so many chunks of a scope are read one by one, and so far they are counted.
-pub const SCOPE_CHUNKS_MAX: i64 = 5_000;
-/// Of the changes that are not counted yet, a search looks at the oldest ones: with them it knows how things were at one
-/// moment, while the newest without those before them would say nothing.
-const PENDING_MAX: i64 = 128;
-
-/// Which part of a query a term comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    Words,
-    Identifier,
-    Phrase,
-    Prefix,
-    /// The stem of what a term shall begin with, where it is shorter.
-    PrefixStem,
-}
-
-/// A term of the query, in one of the tenant's languages.
-#[derive(Debug)]
-pub struct QueryTerm {
-    pub part: Part,
-    /// Which part.
-    pub part_no: i64,
-    pub language: String,
-    /// As it is indexed.
-    pub lexeme: String,
-    /// As people know it.
-    pub word: String,
-    /// Where it stands in the part; ascending.
-    pub positions: Vec<i16>,
-    /// Chunks of the tenant that have it.
-    pub chunks: i64,
-}
-
-/// What there is, before anything is searched for.
-#[derive(Debug, Default)]
-pub struct KeywordFacts {
-    /// By part, and in their order there.
-    pub terms: Vec<QueryTerm>,
-    /// Of the tenant, in all languages.
-    pub chunks: i64,
-    /// Of these chunks together, in words.
-    pub length: i64,
-    /// Those that the tenant has chunks in.
-    pub languages: Vec<String>,
-    /// Chunks within the scope, counted up to [`SCOPE_CHUNKS_MAX`] + 1; none when that is the whole tenant.
-    pub in_scope: Option<i64>,
-}
 
 /// How to come by the chunks that are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,109 +52,7 @@ pub struct Ranked {
     pub candidates: i64,
 }
 
-/// Continues a statement that has what is not counted yet (`pending`) and the query's parts (`part`). $1 is the tenant. A
-/// query is read in every language that has chunks or had some; of what begins as asked for, a thousand terms are counted.
-const KNOWN: &str = "
-    , total as materialized (
-        select t.language, t.chunks + coalesce(p.chunks, 0) as chunks, t.length + coalesce(p.length, 0) as length
-        from keyword_totals t
-        left join (select p.language, sum(p.sign) as chunks, sum(p.sign * p.length) as length
-                   from pending p group by p.language) p on p.language = t.language
-        where t.tenant_id = $1
-    ), in_language as materialized (
-        select p.kind, p.no, p.text, l.language, term_code($1, l.language) as code
-        from part p
-        cross join total l
-    ), term as materialized (
-        select p.kind, p.no, p.language, p.code, u.lexeme collate \"C\" as lexeme, u.positions,
-               term_itself(u.lexeme) as itself
-        from in_language p cross join terms_of($1, p.language, p.text) w cross join unnest(w.terms) u
-        where p.kind <> 3 and u.positions[1] <= 256
-    ), start as materialized (
-        select p.no, p.language, p.code, p.text, left(p.code || lower(searchable(p.text)), 400) collate \"C\" as start
-        from in_language p where p.kind = 3
-    ), known as (
-        select t.kind, t.no, t.language, t.code, t.lexeme, t.positions,
-               coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = t.lexeme), 0)
-               + coalesce((select sum(p.sign) from pending p where p.terms @@ t.itself), 0) as chunks
-        from term t
-        union all
-        select 3::smallint, b.no, b.language, b.code, b.start, '{1}',
-               coalesce((select sum(s.chunks)
-                         from (select l.chunks from lexemes l
-                               where l.tenant_id = $1 and l.lexeme >= b.start and l.lexeme < b.start || chr(1114111)
-                               limit 1000) s), 0)
-               + coalesce((select sum(p.sign)
-                           from pending p cross join unnest(tsvector_to_array(p.terms)) as u (lexeme)
-                           where u.lexeme collate \"C\" >= b.start
-                                 and u.lexeme collate \"C\" < b.start || chr(1114111)), 0)
-        from start b
-        union all
-        select 4::smallint, b.no, b.language, b.code, u.lexeme, '{1}',
-               coalesce((select l.chunks from lexemes l where l.tenant_id = $1 and l.lexeme = u.lexeme), 0)
-               + coalesce((select sum(p.sign) from pending p where p.terms @@ term_itself(u.lexeme)), 0)
-        from start b cross join terms_of($1, b.language, b.text) w cross join unnest(w.terms) u
-        where u.positions[1] = 1 and not starts_with(u.lexeme, b.start)
-    )
-    select k.kind, k.no, k.language, k.lexeme, substr(k.lexeme, length(k.code) + 1) as word, k.positions,
-           greatest(k.chunks, 0)::bigint as chunks,
-           (select coalesce(array_agg(t.language), '{}') from total t where t.chunks > 0) as languages,
-           (select greatest(sum(t.chunks), 0)::bigint from total t) as all_chunks,
-           (select greatest(sum(t.length), 0)::bigint from total t) as all_length";
-
 impl Store {
-    /// What the tenant has of the query's words, counting what was written a moment ago.
-    ///
-    /// # Errors
-    /// When the database cannot be reached.
-    pub async fn keyword_facts(
-        &self,
-        tenant: TenantId,
-        query: &KeywordQuery,
-        scope: &SearchScope,
-    ) -> Result<KeywordFacts> {
-        let parts = (!query.words.is_empty()).then_some((Part::Words, &query.words)).into_iter();
-        let parts = parts
-            .chain(query.identifiers.iter().map(|text| (Part::Identifier, text)))
-            .chain(query.phrases.iter().map(|text| (Part::Phrase, text)))
-            .chain(query.prefixes.iter().map(|text| (Part::Prefix, text)));
-        let (kinds, texts): (Vec<i16>, Vec<&str>) =
-            parts.map(|(part, text)| (part as i16, text.as_str())).unzip();
-        if texts.is_empty() {
-            return Ok(KeywordFacts::default());
-        }
-        let mut sql = QueryBuilder::new(
-            // Without positions, which also means: decompressed once, and not for each term that is looked for.
-            "with pending as materialized (
-                 select p.language, p.sign, strip(p.terms) as terms, p.length from keyword_changes p where p.tenant_id = ",
-        );
-        // PostgreSQL would plan this anew for each search if it took the plan for all to be dearer than that for one. So the limits are
-        // numbers, and what is always true of kinds has it expect one part, where it would expect ten of an array that it does not know.
-        sql.push_bind(tenant.0).push(" order by p.id limit ").push(PENDING_MAX);
-        sql.push("), part as (select p.kind, p.text, p.no from unnest(")
-            .push_bind(kinds)
-            .push("::smallint[], ");
-        sql.push_bind(texts)
-            .push("::text[]) with ordinality as p (kind, text, no) where p.kind between 0 and 3)")
-            .push(KNOWN);
-        if scope.is_whole_tenant() || scope.as_of.is_some() {
-            sql.push(", null::bigint");
-        } else if scope.filter.is_some() {
-            // Contexts, which stand for their chunks: most have one.
-            sql.push(", (with ");
-            push_matched(&mut sql, tenant, scope, SCOPE_CHUNKS_MAX + 1);
-            sql.push(" select count(*) from matched)");
-        } else {
-            sql.push(", (select count(*) from (select from chunks k where k.tenant_id = $1");
-            push_scope(&mut sql, scope);
-            sql.push(" limit ").push(SCOPE_CHUNKS_MAX + 1).push(") counted)");
-        }
-        sql.push(" as in_scope from known k order by k.kind, k.no, k.positions[1], k.language");
-        let mut connection = self.tenant(tenant).await?;
-        let result = sql.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
-        facts_from_rows(&connection.settle(result)?).map_err(Error::internal)
-    }
-
     /// The best of the candidates, at most `chunks_max`.
     ///
     /// # Errors
@@ -240,17 +88,25 @@ impl Store {
             push_columns(&mut sql, scope, "k");
         } else {
             push_candidates(&mut sql, tenant, ranking, "chunks k");
-            push_scope(&mut sql, scope);
+            if ranking.scan == Scan::Terms {
+                // As one condition that no index answers.
+                sql.push(" and (true");
+                push_scope(&mut sql, scope);
+                sql.push(") is true");
+            } else {
+                push_scope(&mut sql, scope);
+            }
         }
-        sql.push(" limit ").push_bind(ranking.candidates_max);
+        // As numbers, of which there are a few: of a parameter PostgreSQL would believe that it is a tenth of all rows.
+        sql.push(format!(" limit {}", ranking.candidates_max));
         sql.push(
             ") c) select s.context_id, s.version, s.chunk_no, s.score, (select count(*) from scored) as candidates
              from scored s order by s.score desc, s.context_id, s.chunk_no limit ",
         );
-        sql.push_bind(ranking.chunks_max);
-        let mut connection = self.tenant(tenant).await?;
+        sql.push(ranking.chunks_max);
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = sql.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
-        ranked_from_rows(&connection.settle(result)?).map_err(Error::internal)
+        ranked_from_rows(&connection.settle(result)?)
     }
 
     /// The score of each chunk, in the order of `hits`: 0 for what is none of the candidates, or gone.
@@ -284,11 +140,13 @@ impl Store {
             " on k.context_id = w.context_id and k.version = w.version and k.chunk_no = w.chunk_no and k.tenant_id = ",
         );
         sql.push_bind(tenant.0).push(") c order by c.place");
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = sql.build_query_scalar().fetch_all(connection.pg()).await;
         connection.settle(result)
     }
 }
+
+const HAS_TERMS: &str = " and (k.terms @@ (select g.candidates from given g))";
 
 /// The chunks `k` that are scored, as far as their words decide it.
 fn push_candidates(
@@ -300,9 +158,14 @@ fn push_candidates(
     sql.push("select k.context_id, k.version, k.chunk_no, k.terms, ");
     push_norm(sql, ranking);
     sql.push(" from ").push(from).push(" where k.tenant_id = ").push_bind(tenant.0);
-    // As it stands after `is true`, the planner knows no index for it.
-    sql.push(" and (k.terms @@ (select g.candidates from given g))");
-    sql.push(if ranking.scan == Scan::Scope { " is true" } else { "" });
+    sql.push(HAS_TERMS);
+    sql.push(match ranking.scan {
+        // As it stands after this, the planner knows no index for it.
+        Scan::Scope => " is true",
+        // Said twice, it seems so rare that no other index is worth being asked besides. Once, the planner believes that one in two hundred
+        // has it, of all tenants alike, and reads all entries of the tenant in another index so as to keep to them.
+        Scan::Terms => HAS_TERMS,
+    });
 }
 
 /// How much the length of the chunk `k` counts against its words.
@@ -353,44 +216,7 @@ fn times(index: usize, word: &Weighted) -> String {
     }
 }
 
-fn facts_from_rows(rows: &[PgRow]) -> sqlx::Result<KeywordFacts> {
-    let mut facts = KeywordFacts::default();
-    for row in rows {
-        facts.chunks = row.try_get("all_chunks")?;
-        facts.length = row.try_get("all_length")?;
-        facts.in_scope = row.try_get("in_scope")?;
-        if facts.languages.is_empty() {
-            facts.languages = row.try_get("languages")?;
-        }
-        facts.terms.push(QueryTerm {
-            part: match row.try_get::<i16, _>("kind")? {
-                0 => Part::Words,
-                1 => Part::Identifier,
-                2 => Part::Phrase,
-                3 => Part::Prefix,
-                _ => Part::PrefixStem,
-            },
-            part_no: row.try_get("no")?,
-            language: row.try_get("language")?,
-            lexeme: row.try_get("lexeme")?,
-            word: row.try_get("word")?,
-            positions: row.try_get("positions")?,
-            chunks: row.try_get("chunks")?,
-        });
-    }
-    Ok(facts)
-}
-
-fn ranked_from_rows(rows: &[PgRow]) -> sqlx::Result<Ranked> {
-    let mut ranked = Ranked::default();
-    for row in rows {
-        ranked.candidates = row.try_get("candidates")?;
-        ranked.hits.push(ChunkHit {
-            context: ContextId(row.try_get("context_id")?),
-            version: row.try_get("version")?,
-            chunk_no: row.try_get("chunk_no")?,
-            score: row.try_get("score")?,
-        });
-    }
-    Ok(ranked)
+fn ranked_from_rows(rows: &[PgRow]) -> Result<Ranked> {
+    let candidates = rows.first().map_or(Ok(0), |row| row.try_get("candidates")).map_err(Error::internal)?;
+    Ok(Ranked { hits: rows.iter().map(hit_from_row).collect::<Result<_>>()?, candidates })
 }

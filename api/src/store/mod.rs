@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod changes;
 mod connect;
+mod connection;
 mod contexts;
 mod deletions;
 #[cfg(feature = "embedded-postgres")]
@@ -22,6 +23,7 @@ mod hits;
 mod home;
 mod idempotency;
 mod keyword;
+mod keyword_facts;
 mod keyword_statistics;
 mod libpq;
 mod life;
@@ -58,7 +60,8 @@ pub use self::{
     health::SchemaState,
     hits::{Found, NearbyFound},
     idempotency::Claim,
-    keyword::{KeywordFacts, Part, QueryTerm, Ranked, Ranking, SCOPE_CHUNKS_MAX, Scan, Weighted},
+    keyword::{Ranked, Ranking, Scan, Weighted},
+    keyword_facts::{KeywordFacts, Part, QueryTerm, SCOPE_CHUNKS_MAX},
     libpq::FOREIGN_VARIABLES,
     migrations::Applied,
     operations::{ClaimedOperation, Outcome},

@@ -1,5 +1,5 @@
-//! Connections, each of which knows the tenant that it is set to. Row-level security compares every row with the
-//! session's tenant; setting it costs a round trip, so a connection is set only when its tenant changes.
+//! The connections. Row-level security compares every row with the session's tenant; setting it costs a round trip, so a
+//! connection is set only when its tenant changes, or how its statements are planned.
 
 use std::{
     ops::DerefMut,
@@ -16,12 +16,13 @@ use deadpool::{
         Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
     },
 };
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::time::Instant;
+use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 
 use super::{
-    ConnectOptions, Store, failure,
-    home::{Away, Home},
+    ConnectOptions, Store,
+    connection::{Connection, Plans},
+    failure,
+    home::Home,
 };
 use crate::{
     domain::TenantId,
@@ -42,44 +43,13 @@ pub struct PoolStatus {
 pub(super) struct Connector {
     options: PgConnectOptions,
     statement_timeout: Duration,
-    /// What the engine in process, which serves one connection only, needs set; none for a server.
-    engine_settings: Option<&'static str>,
+    /// Whether it is the engine in process, which serves one connection only.
+    in_process: bool,
     /// The moment at which a session sees the database; none for the present.
     snapshot: Option<String>,
     breaks: Arc<AtomicU64>,
     home: Home,
 }
-
-/// A connection and what is known of its session.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about one session")]
-pub(super) struct Connection {
-    pg: PgConnection,
-    /// What `context.tenant_id` is; none when unknown.
-    tenant: Option<TenantId>,
-    /// False from before a statement until its outcome is known: a future that is dropped in between leaves it so.
-    settled: bool,
-    broken: bool,
-    /// Between `begin` and its end, so that a transaction whose owner was cancelled is not handed to the next one.
-    in_transaction: bool,
-    /// Whether another one can be had in its place; the engine in process has just one.
-    replaceable: bool,
-    opened_at: Instant,
-    /// Unless it is where the pool is.
-    away: Option<Away>,
-    /// Of all connections of the pool, how often one broke.
-    breaks: Arc<AtomicU64>,
-    /// How often one had, when this one was last seen alive.
-    breaks_outlived: u64,
-}
-
-/// Old connections are replaced, so that load spreads again after a fail-over and caches on the server do not grow.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// A connection that was idle for longer is asked whether it still lives: the server may have been restarted.
-const IDLE_TRUSTED_MAX: Duration = Duration::from_secs(1);
-
-/// Errors of statements that nobody waits for any more: of the last one, and of a rollback after it.
-const OUTSTANDING_ERRORS_MAX: usize = 3;
 
 /// How long a write waits for another one to the same row.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,15 +66,15 @@ impl Manager for Connector {
         let (mut pg, away) = self.home.open(opening).await?;
         // Not start-up parameters: poolers in between refuse those. `relaxed_order`: while the index scan goes on past filtered
         // rows it meets nearer ones than it has given already, which `strict_order` would leave out; who asks sorts them.
-        // `hnsw.*` are placeholders until the extension is loaded.
+        // `hnsw.*` are placeholders until the extension is loaded. No `seqscan`: what is a tenant's has an index that leads there, and
+        // reading everybody's rows for it is never right, though it looks so while tables are small, or where a plan is made for
+        // more rows than this tenant has.
         let session = format!(
             "set role context_app; set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
-             set jit = off; set hnsw.iterative_scan = 'relaxed_order'; \
-             set hnsw.max_scan_tuples = 40000; {}",
+             set jit = off; set enable_seqscan = off; set hnsw.iterative_scan = 'relaxed_order'; set hnsw.max_scan_tuples = 40000",
             self.statement_timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),
             self.statement_timeout.as_millis() * 2,
-            self.engine_settings.unwrap_or_default(),
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(&mut pg).await.map_err(failure::from_set_role)?;
         if let Some(snapshot) = &self.snapshot {
@@ -115,128 +85,14 @@ impl Manager for Connector {
             );
             sqlx::raw_sql(sqlx::AssertSqlSafe(enter)).execute(&mut pg).await.map_err(failure::from_sqlx)?;
         }
-        Ok(Connection {
-            pg,
-            tenant: None,
-            settled: true,
-            broken: false,
-            in_transaction: false,
-            replaceable: self.engine_settings.is_none(),
-            opened_at: Instant::now(),
-            away,
-            breaks: self.breaks.clone(),
-            breaks_outlived,
-        })
+        Ok(Connection::new(pg, away, !self.in_process, self.breaks.clone(), breaks_outlived))
     }
 
     async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<Error> {
-        if connection.broken {
-            return Err(RecycleError::message("the connection broke"));
-        }
         if self.home.is_left(connection.away.as_ref()) {
             return Err(RecycleError::message("the thread that opened the connection ends"));
         }
-        // The engine in process gains nothing from another connection.
-        if connection.replaceable && connection.opened_at.elapsed() > CONNECTION_AGE_MAX {
-            return Err(RecycleError::message("the connection is old"));
-        }
-        // Where one has broken, the others may have as well: the server was restarted, perhaps.
-        let breaks = self.breaks.load(Ordering::Relaxed);
-        if metrics.last_used() > IDLE_TRUSTED_MAX || connection.breaks_outlived != breaks {
-            connection.settled = false;
-        }
-        if !connection.settled {
-            // It may be dead, or its last user was cancelled in the middle of a statement. The driver first reads what is outstanding;
-            // the pool's timeout bounds that.
-            connection.tenant = None;
-            if let Err(error) = drain(&mut connection.pg).await {
-                self.breaks.fetch_add(1, Ordering::Relaxed);
-                return Err(RecycleError::Backend(failure::from_sqlx(error)));
-            }
-            connection.settled = true;
-            connection.breaks_outlived = breaks;
-        }
-        if connection.in_transaction {
-            connection.end("rollback").await.map_err(RecycleError::Backend)?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads what is outstanding, and asks the server whether it is there.
-async fn drain(pg: &mut PgConnection) -> sqlx::Result<()> {
-    let mut answer = pg.ping().await;
-    // A statement that was cancelled may have failed: its error comes first.
-    for _ in 0..OUTSTANDING_ERRORS_MAX {
-        match answer {
-            Err(sqlx::Error::Database(_)) => answer = pg.ping().await,
-            answer => return answer,
-        }
-    }
-    answer
-}
-
-impl Connection {
-    /// The session, for one statement or transaction; [`Connection::settle`] must follow.
-    pub(super) fn pg(&mut self) -> &mut PgConnection {
-        self.settled = false;
-        &mut self.pg
-    }
-
-    /// Takes note of how a statement ended, and turns the driver's error into ours.
-    pub(super) fn settle<T>(&mut self, result: sqlx::Result<T>) -> Result<T> {
-        match &result {
-            Ok(_) => self.settled = true,
-            Err(error) if failure::connection_survives(error) => self.settled = true,
-            Err(_) => {
-                self.broken = true;
-                self.breaks.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        result.map_err(failure::from_sqlx)
-    }
-
-    pub(super) async fn begin(&mut self) -> Result<()> {
-        self.in_transaction = true;
-        let result = sqlx::raw_sql("begin").execute(self.pg()).await;
-        self.settle(result).map(|_| ())
-    }
-
-    /// Ends the transaction, by `commit` or `rollback`.
-    pub(super) async fn end(&mut self, how: &'static str) -> Result<()> {
-        let result = sqlx::raw_sql(how).execute(self.pg()).await;
-        self.settle(result)?;
-        self.in_transaction = false;
-        Ok(())
-    }
-
-    /// As [`Connection::discard`], where that gains something over waiting for what the session still has to do.
-    pub(super) fn abandon(&mut self) {
-        self.broken |= self.replaceable;
-    }
-
-    /// Lets the pool close this connection instead of handing it out again.
-    pub(super) fn discard(&mut self) {
-        self.broken = true;
-    }
-
-    async fn set_tenant(&mut self, tenant: TenantId) -> Result<()> {
-        if self.tenant == Some(tenant) {
-            return Ok(());
-        }
-        self.enter_tenant(tenant).await?;
-        self.tenant = Some(tenant);
-        Ok(())
-    }
-
-    /// Sets the tenant and remembers none: within a transaction, which may take the setting back with all else.
-    pub(super) async fn enter_tenant(&mut self, tenant: TenantId) -> Result<()> {
-        self.tenant = None;
-        let result = sqlx::query("select set_config('context.tenant_id', $1, false)")
-            .bind(tenant.to_string())
-            .execute(self.pg())
-            .await;
-        self.settle(result).map(|_| ())
+        connection.recycle(metrics.last_used()).await
     }
 }
 
@@ -246,7 +102,7 @@ impl Store {
     /// # Errors
     /// When the URL is malformed.
     pub fn new(options: &ConnectOptions) -> Result<Self> {
-        Ok(Self::from_pool(pool(options, options.parse_url()?, None)?, options.queue_max))
+        Ok(Self::from_pool(pool(options, options.parse_url()?, false)?, options.queue_max))
     }
 
     pub(super) fn from_pool(pool: Pool, queue_max: usize) -> Self {
@@ -266,8 +122,13 @@ impl Store {
 
     /// A connection that sees the rows of `tenant`.
     pub(super) async fn tenant(&self, tenant: TenantId) -> Result<Object<Connector>> {
+        self.tenant_with(tenant, Plans::Fitted).await
+    }
+
+    /// The same for statements that are planned in this way.
+    pub(super) async fn tenant_with(&self, tenant: TenantId, plans: Plans) -> Result<Object<Connector>> {
         let mut connection = self.acquire().await?;
-        connection.set_tenant(tenant).await?;
+        connection.set_session(tenant, plans).await?;
         Ok(connection)
     }
 
@@ -338,29 +199,26 @@ impl Store {
     }
 }
 
-pub(super) fn pool(
-    options: &ConnectOptions,
-    pg: PgConnectOptions,
-    engine_settings: Option<&'static str>,
-) -> Result<Pool> {
-    pool_of(pg, engine_settings, None, options)
+/// `in_process`: whether `pg` is the engine in process.
+pub(super) fn pool(options: &ConnectOptions, pg: PgConnectOptions, in_process: bool) -> Result<Pool> {
+    pool_of(pg, in_process, None, options)
 }
 
 /// Whose sessions see the database as another one does that has exported `snapshot`, for as long as that one lasts.
 pub(super) fn pool_at(options: &ConnectOptions, pg: PgConnectOptions, snapshot: &str) -> Result<Pool> {
-    pool_of(pg, None, Some(snapshot.to_owned()), options)
+    pool_of(pg, false, Some(snapshot.to_owned()), options)
 }
 
 fn pool_of(
     pg: PgConnectOptions,
-    engine_settings: Option<&'static str>,
+    in_process: bool,
     snapshot: Option<String>,
     options: &ConnectOptions,
 ) -> Result<Pool> {
     let connector = Connector {
         options: pg,
         statement_timeout: options.statement_timeout,
-        engine_settings,
+        in_process,
         snapshot,
         breaks: Arc::default(),
         home: Home::here(),

@@ -4,7 +4,7 @@ use pgvector::HalfVector;
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{Store, contexts::visible, filter, past_search::Then};
+use super::{Store, connection::Plans, contexts::visible, filter, past_search::Then};
 use crate::{
     domain::{Access, ContextId, Effort, SearchScope, SpaceInfo, TenantId, Vector},
     error::{Error, Result},
@@ -52,6 +52,11 @@ pub struct Nearby {
     pub hits: Vec<ChunkHit>,
     /// False when it gave up before it had found as many as were wanted.
     pub saw_all: bool,
+}
+
+/// A filter is best looked up now in this way, now in that, and so is a time. All else has its one way.
+pub(super) fn plans_of(scope: &SearchScope) -> Plans {
+    if scope.filter.is_some() || scope.as_of.is_some() { Plans::Fitted } else { Plans::Kept }
 }
 
 /// Confines the chunks `k` to the scope.
@@ -242,7 +247,7 @@ impl Store {
             query.push("where ");
             push_embeddings(&mut query, tenant, space);
             push_columns(&mut query, scope, "k");
-            query.push(" limit ").push_bind(cap.chunks + 1);
+            query.push(format!(" limit {}", cap.chunks + 1));
             query.push("), counted as (select count(*) as candidates, count(*) <= ").push_bind(cap.chunks);
         }
         query.push(
@@ -250,8 +255,8 @@ impl Store {
              select counted.candidates, counted.within_cap, n.*
              from counted left join lateral (select * from candidates where counted.within_cap",
         );
-        query.push(BEST_FIRST).push(" limit ").push_bind(chunks_max).push(") n on true").push(BEST_FIRST);
-        let mut connection = self.tenant(tenant).await?;
+        query.push(BEST_FIRST).push(format!(" limit {chunks_max}) n on true")).push(BEST_FIRST);
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = query.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
         compared_from_rows(&connection.settle(result)?)
     }
@@ -276,7 +281,7 @@ impl Store {
         let mut query = QueryBuilder::new("select n.* from (");
         self.push_nearest(&mut query, tenant, (space, vector), scope, reach);
         query.push(") n").push(BEST_FIRST);
-        let mut connection = self.tenant(tenant).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = query.build().persistent(scope.filter.is_none()).fetch_all(connection.pg()).await;
         let hits: Vec<ChunkHit> =
             connection.settle(result)?.iter().map(hit_from_row).collect::<Result<_>>()?;
@@ -300,8 +305,7 @@ impl Store {
         push_embeddings(query, tenant, space);
         push_scope(query, scope);
         push_view(query, tenant, scope, reach);
-        // A number of ours, and one of a few. As a parameter it would keep the database from planning this once for all: nobody
-        // knows what a plan costs that ends after so many rows.
+        // A number of ours, and one of a few. Of a parameter PostgreSQL would believe that it is a tenth of all rows.
         query.push(format!(" order by distance limit {}) k", reach.chunks_max));
     }
 }

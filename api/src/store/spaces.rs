@@ -4,7 +4,7 @@
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Store, Unit, pool::Connection};
+use super::{Store, Unit, connection::Connection};
 use crate::{
     domain::{
         BackfillChange, ContextId, Pace, Space, SpaceFailure, SpaceId, SpaceInfo, SpaceStatus, SpaceWork,

@@ -3,11 +3,7 @@
 
 use deadpool::managed::Object;
 
-use super::{
-    Store,
-    changes::Notice,
-    pool::{Connection, Connector},
-};
+use super::{Store, changes::Notice, connection::Connection, pool::Connector};
 use crate::{domain::Access, error::Result};
 
 /// A transaction. One that is dropped before its end is rolled back: with its connection, which is closed, or before that one

@@ -27,8 +27,9 @@ const CHUNKS_MAX: i64 = 6_400;
 
 /// Up to so many chunks, comparing each is always faster than the index and exactly right: about half a microsecond a chunk at
 /// 384 dimensions.
-const EXACT_CHUNKS_MIN: i64 = 5_000;
-const EXACT_CHUNKS_MAX: i64 = 50_000;
+///
+/// In steps, as the number of chunks that are read: each is another statement to the database, which plans it for this number.
+const EXACT_CHUNKS_STEPS: [i64; 7] = [5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 50_000];
 /// The same for contexts that pass a filter, each of which costs some look-ups besides.
 const EXACT_CONTEXTS_MIN: i64 = 1_500;
 const EXACT_CONTEXTS_MAX: i64 = 20_000;
@@ -208,9 +209,15 @@ fn promises_all(effort: Effort) -> bool {
 fn exact_cap(indexed: i64, wanted: i64) -> ExactCap {
     let break_even = |cost: f64| (cost * indexed as f64 * wanted as f64).sqrt() as i64;
     ExactCap {
-        chunks: break_even(INDEX_COST).clamp(EXACT_CHUNKS_MIN, EXACT_CHUNKS_MAX),
+        chunks: step_down(break_even(INDEX_COST)),
         contexts: break_even(INDEX_COST_FILTERED).clamp(EXACT_CONTEXTS_MIN, EXACT_CONTEXTS_MAX),
     }
+}
+
+/// The highest of [`EXACT_CHUNKS_STEPS`] that is not above; the lowest, if all are.
+fn step_down(chunks: i64) -> i64 {
+    let reached = EXACT_CHUNKS_STEPS.partition_point(|step| *step <= chunks);
+    EXACT_CHUNKS_STEPS[reached.saturating_sub(1)]
 }
 
 /// Reads chunks with `read` until `depth` contexts are among them or there are no more; `read` answers at most as many
@@ -254,10 +261,10 @@ mod tests {
 
     #[test]
     fn the_rarer_the_scope_in_the_index_the_more_are_compared() {
-        assert_eq!(exact_cap(0, 40).chunks, EXACT_CHUNKS_MIN);
+        assert_eq!(exact_cap(0, 40).chunks, 5_000);
         let (small, large) = (exact_cap(200_000, 40), exact_cap(10_000_000, 40));
-        assert_eq!((small.chunks, small.contexts), (7_483, 4_000));
-        assert_eq!((large.chunks, large.contexts), (EXACT_CHUNKS_MAX, EXACT_CONTEXTS_MAX));
+        assert_eq!((small.chunks, small.contexts), (7_000, 4_000));
+        assert_eq!((large.chunks, large.contexts), (50_000, EXACT_CONTEXTS_MAX));
     }
 
     #[tokio::test]

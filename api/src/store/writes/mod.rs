@@ -12,7 +12,7 @@ use sqlx::{Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query};
 use uuid::Uuid;
 
 use self::sql::{INSERT_IN_BRIEF, INSERT_IN_FULL, UPDATE_IN_BRIEF, UPDATE_IN_FULL};
-use super::{Store, Unit, contexts::from_row, pool::Connection};
+use super::{Store, Unit, connection::Connection, contexts::from_row};
 use crate::{
     domain::{Action, Actor, Context, ContextId, NewContext, Origin, SpaceId},
     error::{Error, Result},
