@@ -1,31 +1,27 @@
--- Most statements are planned once for all tenants. Where one tenant has nearly all rows and ten thousand have few, PostgreSQL would plan as if each had
--- hardly any, and read all that a tenant has to find ten of them. So it is told that there are ten tenants, however many there are: then it goes by the
--- index that leads to the rows themselves.
-create function expect_ten_tenants(relation regclass) returns void
+-- A search is planned once for all tenants (docs/adr/0027-plans-that-suit-all-tenants.md). Where one tenant has nearly all rows and ten thousand have few,
+-- PostgreSQL would plan as if each had hardly any. So it is told of what searches read that all of it is one tenant's, however many there are.
+create function expect_one_tenant(relation regclass) returns void
     language plpgsql set search_path = pg_catalog, public, pg_temp
     as $$
     begin
-        execute format('alter table %s alter column tenant_id set (n_distinct = 10)', relation);
+        execute format('alter table %s alter column tenant_id set (n_distinct = 1)', relation);
     end
     $$;
-revoke all on function expect_ten_tenants(regclass) from public;
+revoke all on function expect_one_tenant(regclass) from public;
 
 do $$
     declare
+        relations regclass[] := array['chunks'::regclass] || array(
+            select i.inhrelid::regclass from pg_inherits i where i.inhparent = 'chunk_embeddings'::regclass order by i.inhrelid);
         relation regclass;
-        has_rows boolean;
     begin
-        for relation, has_rows in
-            select c.oid::regclass, c.reltuples > 0 from pg_class c
-            where c.oid in ('contexts'::regclass, 'chunks'::regclass, 'context_versions'::regclass, 'past_chunks'::regclass)
-               or c.oid in (select inhrelid from pg_inherits
-                            where inhparent in ('chunk_embeddings'::regclass, 'past_chunk_embeddings'::regclass))
-            order by c.oid
-        loop
-            perform expect_ten_tenants(relation);
-            -- It counts from the next look on, which a large table that hardly changes would have in weeks. An empty one is better not looked at:
-            -- plans would be made for empty tables.
-            if has_rows then
+        foreach relation in array relations loop
+            perform expect_one_tenant(relation);
+        end loop;
+        -- It counts from the next look on, which a large table that hardly changes would have in weeks. An empty one is better not looked at:
+        -- plans would be made for empty tables.
+        foreach relation in array relations loop
+            if pg_relation_size(relation) > 0 then
                 execute format('analyze %s', relation);
             end if;
         end loop;
@@ -73,8 +69,7 @@ create or replace function create_embedding_space(new_provider text, new_model t
         execute format('alter table public.chunk_embeddings attach partition public.%I for values in (%s)',
                        partition_name, space);
         perform public.create_past_partition(space, new_dims);
-        perform public.expect_ten_tenants(('public.chunk_embeddings_' || space)::regclass);
-        perform public.expect_ten_tenants(('public.past_chunk_embeddings_' || space)::regclass);
+        perform public.expect_one_tenant(('public.chunk_embeddings_' || space)::regclass);
         return space;
     end
     $$;

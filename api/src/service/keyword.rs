@@ -60,9 +60,10 @@ impl Service {
         let mut search =
             Search { service: self, tenant, scope, depth, words, hits: Vec::new(), complete: true };
         let matching = search.words.candidates();
+        let is_scope_small = facts.in_scope.is_some_and(|chunks| chunks <= SCOPE_CHUNKS_MAX.min(matching));
         if let Some(required) = search.words.required.clone() {
-            search.read(&required, Scan::Terms).await?;
-        } else if facts.in_scope.is_some_and(|chunks| chunks <= SCOPE_CHUNKS_MAX.min(matching)) {
+            search.read(&required, if is_scope_small { Scan::Scope } else { Scan::Terms }).await?;
+        } else if is_scope_small {
             let any = any_of(&search.words.weighted);
             search.read(&any, Scan::Scope).await?;
         } else {
@@ -102,11 +103,12 @@ impl Service {
         &self,
         tenant: TenantId,
         words: &Words,
+        scope: &SearchScope,
         hits: &[&ChunkHit],
         scores: impl Iterator<Item = f64>,
     ) -> Result<Vec<f64>> {
         let languages = if words.bound_depends_on_language() && !hits.is_empty() {
-            self.store.languages_of_hits(tenant, hits).await?
+            self.store.languages_of_hits(tenant, scope, hits).await?
         } else {
             vec![None; hits.len()]
         };

@@ -15,8 +15,8 @@ use crate::{
 const TENANTS_MAX: i32 = 100;
 /// Statements for one tenant in a row, so that every tenant's turn comes.
 const TURNS_MAX: usize = 20;
-/// After tenants that had nothing to remove, so many times as long as it took to find out: with ten thousand of them those who search
-/// would notice, and there is no hurry.
+/// After a hundred tenants of whom all is removed that had to be, so many times as long as it took: with ten thousand of them those who
+/// search would notice, and there is no hurry.
 const REST: u32 = 9;
 const REST_MAX: Duration = Duration::from_secs(10);
 
@@ -32,8 +32,11 @@ impl Service {
             let tenants: Vec<Tenant> = self.store.list_tenants(after, TENANTS_MAX).await?;
             let Some(last) = tenants.last() else { break };
             after = Some(last.id);
-            let (begun, before) = (Instant::now(), total);
+            let begun = Instant::now();
+            let mut batch = Removed::default();
+            let mut left_some = false;
             for tenant in &tenants {
+                let mut more = false;
                 for _ in 0..TURNS_MAX {
                     let removed = match self.store.remove_outdated(tenant.id, retention).await {
                         Ok(removed) => removed,
@@ -43,18 +46,22 @@ impl Service {
                             break;
                         }
                     };
-                    total.add(removed);
-                    if !removed.may_have_left_some() {
+                    batch.add(removed);
+                    more = removed.may_have_left_some();
+                    if !more {
                         break;
                     }
                 }
+                left_some |= more;
             }
-            if total == before && tenants.len() == TENANTS_MAX as usize {
+            for (kind, rows) in batch.by_kind() {
+                metrics::counter!("outdated_rows_removed_total", "kind" => kind)
+                    .increment(rows.unsigned_abs());
+            }
+            total.add(batch);
+            if !left_some && tenants.len() == TENANTS_MAX as usize {
                 tokio::time::sleep((begun.elapsed() * REST).min(REST_MAX)).await;
             }
-        }
-        for (kind, rows) in total.by_kind() {
-            metrics::counter!("outdated_rows_removed_total", "kind" => kind).increment(rows.unsigned_abs());
         }
         Ok(total)
     }

@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn context_exists(&self, access: Access, id: ContextId) -> Result<bool> {
-        let mut connection = self.tenant_with(access.tenant, Plans::Kept).await?;
+        let mut connection = self.tenant(access.tenant).await?;
         let result = sqlx::query_scalar(
             "select exists (select from contexts c
                             where c.tenant_id = $1 and c.id = $2 and ($3::uuid is null or c.user_id = $3)

@@ -1,5 +1,7 @@
 //! Whether the database answers, and whether its schema is the one that this version was built for.
 
+use std::sync::atomic::Ordering;
+
 use super::{Store, migrations};
 use crate::error::{Code, Error, Result};
 
@@ -108,7 +110,9 @@ impl Store {
         )
         .fetch_one(connection.pg())
         .await;
-        connection.settle(result)
+        let is_usable = connection.settle(result)?;
+        self.text_index.store(is_usable, Ordering::Relaxed);
+        Ok(is_usable)
     }
 }
 

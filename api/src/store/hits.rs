@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use super::{
     Store,
-    connection::Plans,
     contexts::{Bounded, from_row, large_columns, read_bounded, small_context_columns, visible},
     filter,
     past_search::Then,
@@ -162,6 +161,7 @@ impl Store {
     pub async fn languages_of_hits(
         &self,
         tenant: TenantId,
+        scope: &SearchScope,
         hits: &[&ChunkHit],
     ) -> Result<Vec<Option<String>>> {
         let mut query =
@@ -175,7 +175,7 @@ impl Store {
             .push(" and v.context_id = w.context_id and v.text_version = w.version limit 1)) from ");
         push_wanted(&mut query, hits);
         query.push(" order by w.place");
-        let mut connection = self.tenant_with(tenant, Plans::Kept).await?;
+        let mut connection = self.tenant_with(tenant, plans_of(scope)).await?;
         let result = query.build_query_scalar().fetch_all(connection.pg()).await;
         connection.settle(result)
     }
@@ -254,8 +254,8 @@ fn push_of_embeddings(
     query.push(")");
 }
 
-/// The context `c` of the hit `w`, as long as it is visible, and the chunk `t`. One after the other and not all that are in the scope, however few
-/// PostgreSQL takes those for: what ends after one row is never the beginning of its plan.
+/// The context `c` of the hit `w`, as long as it is visible, and the chunk `t`. One hit after the other and not all that the scope has, however
+/// little PostgreSQL takes that for: what ends after one row is never the beginning of its plan.
 fn push_texts_of_hit(query: &mut QueryBuilder<Postgres>, tenant: TenantId) {
     query
         .push(" cross join lateral (select c.* from contexts c where c.id = w.context_id and c.tenant_id = ");

@@ -46,7 +46,7 @@ mod usage;
 mod versions;
 mod writes;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 pub use self::{
     backup::{BackupSession, Moment, Sample},
@@ -99,6 +99,8 @@ pub struct Store {
     /// Keeps the engine in process alive for as long as anyone may talk to it.
     engine: Option<Arc<Engine>>,
     witness: Option<Arc<dyn Witness>>,
+    /// Whether PostgreSQL may go by the index of words, as far as was asked: [`Store::text_index_is_usable`].
+    text_index: Arc<AtomicBool>,
 }
 
 impl Store {

@@ -5,7 +5,7 @@ use std::{
     ops::DerefMut,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -66,9 +66,8 @@ impl Manager for Connector {
         let (mut pg, away) = self.home.open(opening).await?;
         // Not start-up parameters: poolers in between refuse those. `relaxed_order`: while the index scan goes on past filtered
         // rows it meets nearer ones than it has given already, which `strict_order` would leave out; who asks sorts them.
-        // `hnsw.*` are placeholders until the extension is loaded. No `seqscan`: what is a tenant's has an index that leads there, and
-        // reading everybody's rows for it is never right, though it looks so while tables are small, or where a plan is made for
-        // more rows than this tenant has.
+        // `hnsw.*` are placeholders until the extension is loaded. No `seqscan`: what is a tenant's has an index that leads there. To read
+        // everybody's rows for it looks right while tables are small, and where a plan is made for more rows than this tenant has.
         let session = format!(
             "set role context_app; set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
              set jit = off; set enable_seqscan = off; set hnsw.iterative_scan = 'relaxed_order'; set hnsw.max_scan_tuples = 40000",
@@ -106,7 +105,7 @@ impl Store {
     }
 
     pub(super) fn from_pool(pool: Pool, queue_max: usize) -> Self {
-        Self { pool, queue_max, engine: None, witness: None }
+        Self { pool, queue_max, engine: None, witness: None, text_index: Arc::new(AtomicBool::new(true)) }
     }
 
     /// The same database for what can wait: it joins the queue for a connection however long that is.
@@ -115,7 +114,7 @@ impl Store {
         Self { queue_max: usize::MAX, ..self.clone() }
     }
 
-    /// A connection that no tenant is set on, for what belongs to no tenant.
+    /// A connection for what belongs to no tenant: functions, and tables of few rows. What its session is set to is not known.
     pub(super) async fn connection(&self) -> Result<impl DerefMut<Target = Connection> + use<>> {
         self.acquire().await
     }

@@ -54,7 +54,7 @@ pub struct Nearby {
     pub saw_all: bool,
 }
 
-/// A filter is best looked up now in this way, now in that, and so is a time. All else has its one way.
+/// What a filter or a time leaves is best found in another way for each. Else there is one way.
 pub(super) fn plans_of(scope: &SearchScope) -> Plans {
     if scope.filter.is_some() || scope.as_of.is_some() { Plans::Fitted } else { Plans::Kept }
 }

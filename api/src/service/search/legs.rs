@@ -20,16 +20,14 @@ use crate::{
 const CHUNKS_PER_HIT: i64 = 2;
 /// When those are too few, so many times as many are read.
 const CHUNKS_GROWTH: i64 = 4;
-/// Numbers of chunks that are read. Few, because each is a statement of its own: with a limit that it knows the database plans a
-/// statement once, else before each search.
+/// Numbers of chunks that are read. Few, because each is a statement of its own: the database plans a
+/// statement for the limit that stands in it.
 const CHUNKS_STEPS: [i64; 6] = [20, 40, 100, 200, 400, 1_600];
 const CHUNKS_MAX: i64 = 6_400;
 
-/// Up to so many chunks, comparing each is always faster than the index and exactly right: about half a microsecond a chunk at
-/// 384 dimensions.
-///
-/// In steps, as the number of chunks that are read: each is another statement to the database, which plans it for this number.
-const EXACT_CHUNKS_STEPS: [i64; 7] = [5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 50_000];
+/// So many chunks are compared one by one at most, which is exactly right: about half a microsecond a chunk at 384 dimensions. Up to the
+/// first it is always faster than the index. In steps, as [`CHUNKS_STEPS`].
+const EXACT_CHUNKS_STEPS: [i64; 8] = [5_000, 7_000, 10_000, 14_000, 20_000, 28_000, 40_000, 50_000];
 /// The same for contexts that pass a filter, each of which costs some look-ups besides.
 const EXACT_CONTEXTS_MIN: i64 = 1_500;
 const EXACT_CONTEXTS_MAX: i64 = 20_000;

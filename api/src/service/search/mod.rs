@@ -222,10 +222,11 @@ impl Service {
                 )?;
                 let words = &keyword.words;
                 let scores = by_words.iter().map(|hit| hit.score);
-                let shares = self.keyword_shares(tenant, words, &found_by_words, scores).await?;
+                let shares =
+                    self.keyword_shares(tenant, words, &request.scope, &found_by_words, scores).await?;
                 let scores = keyword_scores.into_iter();
                 let shares_of_semantic =
-                    self.keyword_shares(tenant, words, &found_by_meaning, scores).await?;
+                    self.keyword_shares(tenant, words, &request.scope, &found_by_meaning, scores).await?;
                 let (semantic, keyword) = (by_meaning, by_words);
                 fuse_by_score(BothLegs { semantic, keyword, shares, cosines, shares_of_semantic }, weights)
             }
@@ -241,7 +242,8 @@ impl Service {
                 } else {
                     let found: Vec<&ChunkHit> = hits.iter().collect();
                     let scores = hits.iter().map(|hit| hit.score);
-                    let shares = self.keyword_shares(tenant, &keyword.words, &found, scores).await?;
+                    let shares =
+                        self.keyword_shares(tenant, &keyword.words, &request.scope, &found, scores).await?;
                     fuse_by_score(BothLegs::by_words(hits, shares), weights)
                 }
             }

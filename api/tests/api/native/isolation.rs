@@ -120,6 +120,7 @@ async fn a_session_of_the_service_without_a_tenant_sees_no_row_and_can_write_non
         "select * from past_chunk_embeddings_1",
         "update past_chunks set text = ''",
         "select create_past_partition(7, 8)",
+        "select expect_one_tenant('contexts')",
         "drop table contexts",
         "alter table contexts disable row level security",
         "truncate contexts",
