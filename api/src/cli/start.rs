@@ -51,7 +51,7 @@ pub(super) async fn open_store(database: &Database) -> Result<Store> {
             "a newer version has migrated the database, to a schema that this one can work with"
         );
     }
-    if !store.text_index_is_usable().await? {
+    if !store.go_by_text_index_if_usable().await? {
         tracing::warn!(
             "keyword search cannot use its index under row-level security: let a superuser run init-db/03-leakproof.sql"
         );

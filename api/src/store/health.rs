@@ -97,12 +97,13 @@ impl Store {
         connection.settle(result)
     }
 
-    /// Whether the functions behind the text index may run inside it under row-level security; see
-    /// `init-db/03-leakproof.sql`. Without, keyword search works but reads all of a tenant's rows.
+    /// Has keyword searches go by the index of words if the functions behind it may run inside it under row-level security (see
+    /// `init-db/03-leakproof.sql`), and answers whether they do. Otherwise they work, but read all of a tenant's rows. Until this is
+    /// asked, they go by it.
     ///
     /// # Errors
     /// [`Code::DatabaseUnavailable`] when it cannot be asked.
-    pub async fn text_index_is_usable(&self) -> Result<bool> {
+    pub async fn go_by_text_index_if_usable(&self) -> Result<bool> {
         let mut connection = self.connection().await?;
         let result = sqlx::query_scalar(
             "select bool_and(proleakproof) from pg_proc

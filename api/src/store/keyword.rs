@@ -69,7 +69,7 @@ impl Store {
         push_given(&mut sql, ranking);
         sql.push("), ");
         let then = Then::of(tenant, scope);
-        let by_terms = ranking.scan == Scan::Terms && self.text_index.load(Ordering::Relaxed);
+        let by_index = ranking.scan == Scan::Terms && self.text_index.load(Ordering::Relaxed);
         let by_filter = then.is_none() && ranking.scan == Scan::Scope && scope.filter.is_some();
         if by_filter {
             push_matched(&mut sql, tenant, scope, SCOPE_CHUNKS_MAX);
@@ -79,19 +79,25 @@ impl Store {
         push_score(&mut sql, ranking);
         sql.push(" as score from given g cross join (");
         if let Some(then) = then {
-            push_candidates(&mut sql, tenant, ranking, "chunks k");
+            push_candidates(&mut sql, tenant, ranking, by_index, "chunks k");
             sql.push(" and ");
             then.push_was_in_force(&mut sql, Side::Present);
             sql.push(" union all ");
-            push_candidates(&mut sql, tenant, ranking, "past_chunks k");
+            push_candidates(&mut sql, tenant, ranking, by_index, "past_chunks k");
             sql.push(" and ");
             then.push_was_in_force(&mut sql, Side::Past);
         } else if by_filter {
-            push_candidates(&mut sql, tenant, ranking, "matched join chunks k on k.context_id = matched.id");
+            push_candidates(
+                &mut sql,
+                tenant,
+                ranking,
+                by_index,
+                "matched join chunks k on k.context_id = matched.id",
+            );
             push_columns(&mut sql, scope, "k");
         } else {
-            push_candidates(&mut sql, tenant, ranking, "chunks k");
-            if by_terms {
+            push_candidates(&mut sql, tenant, ranking, by_index, "chunks k");
+            if by_index {
                 // As one condition that no index answers: there are fewer chunks that have the terms.
                 sql.push(" and (true");
                 push_scope(&mut sql, scope);
@@ -157,19 +163,21 @@ fn push_candidates(
     sql: &mut QueryBuilder<Postgres>,
     tenant: TenantId,
     ranking: &Ranking<'_>,
+    by_index: bool,
     from: &'static str,
 ) {
     sql.push("select k.context_id, k.version, k.chunk_no, k.terms, ");
     push_norm(sql, ranking);
     sql.push(" from ").push(from).push(" where k.tenant_id = ").push_bind(tenant.0);
     sql.push(HAS_TERMS);
-    sql.push(match ranking.scan {
-        // As it stands after this, the planner knows no index for it.
-        Scan::Scope => " is true",
+    if by_index {
         // Said twice, it seems so rare that no other index is worth being asked besides. Once, the planner believes that one in two hundred
         // has it, of all tenants alike, and reads all entries of the tenant in another index so as to keep to them. It costs 2 to 4 %.
-        Scan::Terms => HAS_TERMS,
-    });
+        sql.push(HAS_TERMS);
+    } else if ranking.scan == Scan::Scope {
+        // As it stands after this, the planner knows no index for it.
+        sql.push(" is true");
+    }
 }
 
 /// How much the length of the chunk `k` counts against its words.

@@ -99,7 +99,7 @@ pub struct Store {
     /// Keeps the engine in process alive for as long as anyone may talk to it.
     engine: Option<Arc<Engine>>,
     witness: Option<Arc<dyn Witness>>,
-    /// Whether PostgreSQL may go by the index of words, as far as was asked: [`Store::text_index_is_usable`].
+    /// Whether PostgreSQL may go by the index of words, as far as was asked: [`Store::go_by_text_index_if_usable`].
     text_index: Arc<AtomicBool>,
 }
 

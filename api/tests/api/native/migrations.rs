@@ -125,7 +125,7 @@ async fn after_init_db_the_owner_migrates_and_the_app_serves_without_a_superuser
     for url in [&app, &owner] {
         let store = Store::new(&options(url)).unwrap();
         assert_eq!(store.schema_state().await.unwrap(), SchemaState::Current);
-        assert!(store.text_index_is_usable().await.unwrap());
+        assert!(store.go_by_text_index_if_usable().await.unwrap());
         assert_eq!(store.find_tenant("default").await.unwrap(), Some(DEFAULT_TENANT));
     }
 }

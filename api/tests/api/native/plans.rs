@@ -19,6 +19,16 @@ async fn scans(superuser: &mut PgConnection, index: &str) -> i64 {
     .unwrap()
 }
 
+async fn import_otters(app: &App, number: u32) {
+    let line = |number| {
+        json!({"user_id": USER, "context_type": "note", "content": format!("otter {number}")}).to_string()
+    };
+    let lines: Vec<String> = (0..number).map(line).collect();
+    let import = app.request(Method::POST, "/v1/contexts/import").bearer_auth(&app.key);
+    let import = import.header("content-type", "application/x-ndjson").body(lines.join("\n"));
+    assert_eq!(answer(import).await.body["created"], number);
+}
+
 #[tokio::test]
 async fn hot_statements_use_their_indexes() {
     let stub = StubProvider::start(Behaviour::Work);
@@ -26,13 +36,7 @@ async fn hot_statements_use_their_indexes() {
     let id = app.note("an otter").await.id();
     app.embedded(&id).await;
     // As many as make the way by the tenant longer than that by the word.
-    let line = |number| {
-        json!({"user_id": USER, "context_type": "note", "content": format!("otter {number}")}).to_string()
-    };
-    let lines: Vec<String> = (0..3_000).map(line).collect();
-    let import = app.request(Method::POST, "/v1/contexts/import").bearer_auth(&app.key);
-    let import = import.header("content-type", "application/x-ndjson").body(lines.join("\n"));
-    assert_eq!(answer(import).await.body["created"], 3_000);
+    import_otters(&app, 3_000).await;
     let database = app.stop().await;
     let mut superuser = database.superuser().await;
     sqlx::raw_sql("analyze").execute(&mut superuser).await.unwrap();
@@ -132,13 +136,7 @@ async fn a_search_reads_its_hits_however_many_tenants_there_are_and_not_all_that
     let stub = StubProvider::start(Behaviour::Work);
     let app = App::start_with(stub.provider()).await;
     app.embedded(&app.note("an otter").await.id()).await;
-    let line = |number| {
-        json!({"user_id": USER, "context_type": "note", "content": format!("otter {number}")}).to_string()
-    };
-    let lines: Vec<String> = (0..1_000).map(line).collect();
-    let import = app.request(Method::POST, "/v1/contexts/import").bearer_auth(&app.key);
-    let import = import.header("content-type", "application/x-ndjson").body(lines.join("\n"));
-    assert_eq!(answer(import).await.body["created"], 1_000);
+    import_otters(&app, 1_000).await;
     let database = app.stop().await;
     // By an average tenant PostgreSQL would now expect a row of each.
     add_rows_of_others(&database, ROWS_OF_OTHERS).await;
@@ -200,6 +198,87 @@ async fn who_has_little_does_not_pay_for_what_others_have() {
         assert_eq!(whole, 0, "a table was read whole");
         assert!(rows > 0 && rows < asked * 4 * OWN, "{rows} rows were read for {asked} answers out of {OWN}");
     }
+}
+
+/// A policy that lets everything pass tells how the session that reads a row has its statements planned.
+#[tokio::test]
+async fn a_plan_is_kept_for_what_has_one_good_way_and_made_anew_for_what_has_several() {
+    let mut app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    let id = app.note("an otter").await.id();
+    let then = app.embedded(&id).await["created_at"].clone();
+    app.end_background().await;
+    let mut superuser = app.database.superuser().await;
+    sqlx::raw_sql(
+        "create table seen (mode text);
+         create function see() returns boolean language plpgsql security definer as $$
+         begin
+             insert into seen values (current_setting('plan_cache_mode'));
+             return true;
+         end $$;
+         create policy see on contexts as restrictive for select using (see());
+         create policy see on chunks as restrictive for select using (see())",
+    )
+    .execute(&mut superuser)
+    .await
+    .unwrap();
+    let mut modes = async || -> Vec<String> {
+        let taken = "with taken as (delete from seen returning mode) select distinct mode from taken";
+        sqlx::query_scalar(taken).fetch_all(&mut superuser).await.unwrap()
+    };
+    let (kept, anew) = (["force_generic_plan"], ["auto"]);
+    app.get(&format!("/v1/contexts/{id}")).await;
+    assert_eq!(modes().await, kept, "a context");
+    for (more, wanted) in [
+        (json!({}), kept),
+        (json!({"user_id": USER, "context_types": ["note"]}), kept),
+        (json!({"filter": {"context_type": "note"}}), anew),
+        (json!({"as_of": then}), anew),
+    ] {
+        for mode in ["keyword", "semantic", "hybrid"] {
+            let mut search = json!({"query": "otter", "mode": mode});
+            search.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            assert_eq!(app.search(search.clone()).await.body["data"][0]["context"]["id"], id, "{search}");
+            assert_eq!(modes().await, wanted, "{search}");
+        }
+    }
+    app.get("/v1/contexts").await;
+    assert_eq!(modes().await, anew, "a list");
+}
+
+/// A managed PostgreSQL may not let anybody mark them.
+#[tokio::test]
+async fn where_no_index_of_words_may_be_used_a_search_finds_the_same() {
+    let app = App::start_with(StubProvider::start(Behaviour::Work).provider()).await;
+    import_otters(&app, 30).await;
+    let other = json!({"user_id": uuid::Uuid::new_v4(), "context_type": "log", "content": "otter 7"});
+    app.post("/v1/contexts", other).await;
+    let answers = async || {
+        let mut answers = Vec::new();
+        for scope in [json!({}), json!({"user_id": USER}), json!({"context_types": ["log"]})] {
+            for query in ["otter 7", "\"otter 7\"", "ott*"] {
+                let mut search = json!({"query": query, "mode": "keyword", "limit": 50});
+                search.as_object_mut().unwrap().extend(scope.as_object().unwrap().clone());
+                let answer = app.search(search).await.body;
+                let ids =
+                    answer["data"].as_array().unwrap().iter().map(|hit| hit["context"]["id"].to_string());
+                answers.push(ids.collect::<Vec<_>>());
+            }
+        }
+        answers
+    };
+    assert!(app.service.store().go_by_text_index_if_usable().await.unwrap());
+    let with = answers().await;
+    assert_eq!(with.iter().map(Vec::len).collect::<Vec<_>>(), [31, 2, 31, 30, 1, 30, 1, 1, 1]);
+    let mut superuser = app.database.superuser().await;
+    sqlx::raw_sql(
+        "alter function pg_catalog.ts_match_vq(tsvector, tsquery) not leakproof;
+         alter function pg_catalog.jsonb_contains(jsonb, jsonb) not leakproof",
+    )
+    .execute(&mut superuser)
+    .await
+    .unwrap();
+    assert!(!app.service.store().go_by_text_index_if_usable().await.unwrap());
+    assert_eq!(answers().await, with);
 }
 
 #[tokio::test]
