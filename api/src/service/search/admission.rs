@@ -2,6 +2,7 @@
 //! tenant would have all its connections while those of the others wait.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use moka::future::Cache as Local;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache as Bounded};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -22,20 +23,34 @@ use crate::{
 
 /// How long a search waits for its turn. Who waits longer is better told to come again.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// A tenant that has not searched for so long is forgotten. No search takes this long.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Tenants of which it is remembered that none of their searches is under way: about as many.
+const TENANTS_MAX: usize = 10_000;
 
 /// Counts the searches of each tenant in this process. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::service) struct Admission {
     limits: SearchLimits,
     wait_max: Duration,
-    tenants: Local<TenantId, Arc<Gate>>,
+    tenants: Arc<Bounded<TenantId, Arc<Gate>, UnitWeighter, DefaultHashBuilder, WhileInUse>>,
 }
 
 struct Gate {
     running: Arc<Semaphore>,
     waiting: AtomicU32,
+}
+
+/// A gate stays where somebody is in it or waits.
+#[derive(Clone)]
+struct WhileInUse;
+
+impl Lifecycle<TenantId, Arc<Gate>> for WhileInUse {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &TenantId, gate: &Arc<Gate>) -> bool {
+        Arc::strong_count(gate) > 1 || Arc::strong_count(&gate.running) > 1
+    }
+
+    fn begin_request(&self) {}
 }
 
 /// One of those who wait, until it is dropped.
@@ -57,8 +72,13 @@ impl Drop for Place<'_> {
 
 impl Admission {
     pub(in crate::service) fn new(limits: SearchLimits) -> Self {
-        let tenants = Local::builder().time_to_idle(FORGOTTEN_AFTER).build();
-        Self { limits, wait_max: WAIT_MAX, tenants }
+        Self::remembering(TENANTS_MAX, limits)
+    }
+
+    fn remembering(tenants_max: usize, limits: SearchLimits) -> Self {
+        let (weight_max, hasher) = (tenants_max as u64, DefaultHashBuilder::default());
+        let tenants = Bounded::with(tenants_max, weight_max, UnitWeighter, hasher, WhileInUse);
+        Self { limits, wait_max: WAIT_MAX, tenants: Arc::new(tenants) }
     }
 
     /// Waits for the tenant's turn, which lasts until what is answered is dropped. None where there is no limit.
@@ -67,10 +87,11 @@ impl Admission {
     /// [`Code::TooManySearches`] when too many wait already, or the turn does not come.
     pub(in crate::service) async fn enter(&self, tenant: TenantId) -> Result<Option<OwnedSemaphorePermit>> {
         let Some(at_once) = self.limits.at_once else { return Ok(None) };
-        let gate = async {
-            Arc::new(Gate { running: Arc::new(Semaphore::new(at_once.get())), waiting: AtomicU32::new(0) })
+        let gate = || {
+            let running = Arc::new(Semaphore::new(at_once.get()));
+            Ok::<_, Infallible>(Arc::new(Gate { running, waiting: AtomicU32::new(0) }))
         };
-        let gate = self.tenants.get_with(tenant, gate).await;
+        let Ok(gate) = self.tenants.get_or_insert_with(&tenant, gate);
         if let Ok(turn) = Arc::clone(&gate.running).try_acquire_owned() {
             return Ok(Some(turn));
         }
@@ -142,6 +163,18 @@ mod tests {
         let admission = Admission { wait_max: Duration::from_millis(10), ..admission(1, 1) };
         let _turn = admission.enter(tenant(1)).await.unwrap();
         assert_eq!(admission.enter(tenant(1)).await.unwrap_err().code, Code::TooManySearches);
+    }
+
+    #[tokio::test]
+    async fn however_many_tenants_come_a_turn_is_not_forgotten() {
+        let limits = SearchLimits { at_once: NonZeroUsize::new(1), waiting: 0 };
+        let admission = Admission::remembering(10, limits);
+        let _turn = admission.enter(tenant(1)).await.unwrap();
+        for number in 2..1_000 {
+            admission.enter(tenant(number)).await.unwrap();
+        }
+        assert!(admission.tenants.len() <= 11, "{} remembered", admission.tenants.len());
+        assert!(admission.enter(tenant(1)).await.is_err(), "its turn is under way");
     }
 
     #[tokio::test]
