@@ -16,8 +16,6 @@ use crate::{
 
 /// What an entry costs besides its body.
 const ENTRY_BYTES: usize = 200;
-/// As many are expected to have room.
-const BODY_BYTES_USUAL: u64 = 2 * 1024;
 /// A larger answer is not kept: others would have to go for it.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Nor is one that is larger than this kept in Redis: many would crowd out what all replicas need.
@@ -44,7 +42,7 @@ pub struct Present([u8; 32]);
 impl Answers {
     pub(super) fn new(limits: AnswerLimits, generations: Generations, remote: Option<Remote>) -> Self {
         let weight = |_: &Key, answer: &Answer| (answer.body.len() + ENTRY_BYTES) as u64;
-        let kept = Kept::weighing(limits.bytes_max, limits.bytes_max / BODY_BYTES_USUAL, weight);
+        let kept = Kept::weighing(limits.bytes_max, (BODY_BYTES_MAX + ENTRY_BYTES) as u64, weight);
         Self { kept, generations, remote, ttl: limits.ttl }
     }
 
@@ -108,7 +106,7 @@ impl Answers {
                     remote.set(&remote_key(&key), &bytes, left.max(Duration::from_millis(1))).await;
                 });
             }
-            Ok((answer, Some(until)))
+            Ok((answer, (until > now).then_some(until)))
         });
         let answer = answer.await.map_err(|shared| Error::copy_of(&shared))?;
         Ok((answer, provenance))

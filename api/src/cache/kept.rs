@@ -1,5 +1,6 @@
 //! What was made once and is given again until it ends: a bounded map, of which nobody has to make what somebody else is making. Each
-//! request reads several, so a read writes down no more than that it was one. See docs/adr/0028-maps-that-are-cheap-to-read.md.
+//! request reads several, so a read does little more than to take a lock and to mark the entry. See
+//! docs/adr/0028-maps-that-are-cheap-to-read.md.
 
 use std::{
     future::Future,
@@ -12,7 +13,10 @@ use std::{
 };
 
 use quick_cache::{Weighter, sync::Cache};
-use tokio::time::Instant;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::Instant,
+};
 
 use crate::error::Error;
 
@@ -51,6 +55,10 @@ impl<V, E> Entry<V, E> {
     fn holds(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until > now)
     }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 struct Weight<K, V>(fn(&K, &V) -> u64);
@@ -63,19 +71,30 @@ impl<K, V> Clone for Weight<K, V> {
 
 impl<K, V, E> Weighter<K, Entry<V, E>> for Weight<K, V> {
     fn weight(&self, key: &K, entry: &Entry<V, E>) -> u64 {
-        // What weighs nothing would never have to go.
-        entry.made.as_ref().map_or(1, |value| (self.0)(key, value).max(1))
+        match (&entry.made, entry.until) {
+            // What weighs nothing would never have to go.
+            (Ok(value), Some(_)) => (self.0)(key, value).max(1),
+            // Gone at once, and nobody has to make room for it.
+            _ => 1,
+        }
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone, E> Kept<K, V, E> {
+impl<K, V, E> Kept<K, V, E>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
     /// Holds about `max`.
     pub fn new(max: u64) -> Self {
-        Self::weighing(max, max, |_, _| 1)
+        Self::weighing(max, 1, |_, _| 1)
     }
 
-    /// Holds about `weight_max`, which may be as many as `expected` of the usual weight.
-    pub fn weighing(weight_max: u64, expected: u64, weight: fn(&K, &V) -> u64) -> Self {
+    /// Holds about `weight_max`, and has room for what weighs `heaviest` if all together do.
+    pub fn weighing(weight_max: u64, heaviest: u64, weight: fn(&K, &V) -> u64) -> Self {
+        // It has parts of 32 expected entries at least, none of which takes what is heavier than itself.
+        let expected = (weight_max / heaviest * 8).clamp(1, weight_max);
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         let entries = Cache::with_weighter(expected, weight_max, Weight(weight));
         Self { entries: Arc::new(entries), begun: Instant::now(), swept_ms: Arc::default() }
@@ -87,7 +106,8 @@ impl<K: Clone + Eq + Hash, V: Clone, E> Kept<K, V, E> {
     }
 
     /// Puts it in the place of what is there.
-    pub fn insert(&self, key: K, value: V, until: Instant) {
+    pub fn insert(&self, key: K, value: V, now: Instant, until: Instant) {
+        self.sweep(now);
         self.entries.insert(key, Entry { made: Ok(value), until: Some(until) });
     }
 
@@ -107,39 +127,43 @@ impl<K: Clone + Eq + Hash, V: Clone, E> Kept<K, V, E> {
         now: Instant,
         make: impl Future<Output = Result<(V, Option<Instant>), E>>,
     ) -> Result<V, Arc<E>> {
-        self.remove_unless_holds(key, now);
-        let guard = match self.entries.get_value_or_guard_async(key).await {
-            Ok(entry) => return entry.made,
-            Err(guard) => guard,
-        };
-        self.sweep(now);
-        let entry = match make.await {
-            Ok((value, until)) => Entry { made: Ok(value), until },
-            Err(error) => Entry { made: Err(Arc::new(error)), until: None },
-        };
-        // Refused where it was removed in the meantime.
-        guard.insert(entry.clone()).ok();
-        self.remove_unless_holds(key, now);
-        entry.made
-    }
-
-    fn remove_unless_holds(&self, key: &K, now: Instant) {
-        if self.entries.peek(key).is_some_and(|entry| !entry.holds(now)) {
-            self.entries.remove_if(key, |entry| !entry.holds(now));
+        loop {
+            match self.entries.get(key) {
+                Some(entry) if entry.holds(now) => return entry.made,
+                Some(_) => drop(self.entries.remove_if(key, |entry| !entry.holds(now))),
+                None => {}
+            }
+            let guard = match self.entries.get_value_or_guard_async(key).await {
+                // Of somebody who had begun so long before that it is too old already. Whoever begins it now has not.
+                Ok(entry) if entry.has_ended(now) => continue,
+                Ok(entry) => return entry.made,
+                Err(guard) => guard,
+            };
+            self.sweep(now);
+            let entry = match make.await {
+                Ok((value, until)) => Entry { made: Ok(value), until },
+                Err(error) => Entry { made: Err(Arc::new(error)), until: None },
+            };
+            // Refused where it was removed in the meantime.
+            guard.insert(entry.clone()).ok();
+            if entry.until.is_none() {
+                self.entries.remove_if(key, |entry| entry.until.is_none());
+            }
+            return entry.made;
         }
     }
 
-    /// Removes what has ended, unless that was done a moment ago.
-    fn sweep(&self, now: Instant) {
+    /// Removes what has ended, unless that was done a moment ago; on a thread of its own, because all that is there has to be looked at.
+    fn sweep(&self, now: Instant) -> Option<JoinHandle<()>> {
         let now_ms = now.saturating_duration_since(self.begun).as_millis() as u64;
         let swept_ms = self.swept_ms.load(Ordering::Relaxed);
-        let is_due = now_ms.saturating_sub(swept_ms) >= SWEEP_EVERY.as_millis() as u64;
-        // One of those who come at the same time.
-        if is_due
-            && self.swept_ms.compare_exchange(swept_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        {
-            self.entries.retain(|_, entry| entry.holds(now));
+        if now_ms.saturating_sub(swept_ms) < SWEEP_EVERY.as_millis() as u64 {
+            return None;
         }
+        // One of those who come at the same time.
+        self.swept_ms.compare_exchange(swept_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        let entries = Arc::clone(&self.entries);
+        Some(spawn_blocking(move || entries.retain(|_, entry| entry.holds(now))))
     }
 }
 
@@ -215,13 +239,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_is_not_told_what_has_ended_since_it_was_begun() {
+        let (kept, now) = (Kept::new(10), Instant::now());
+        let (go_on, waits) = oneshot::channel();
+        let old = async { Ok((waits.await.map_err(Error::internal)?, Some(now + SECOND))) };
+        let mut first = pin!(kept.get_or_make(&1, now, old));
+        assert!(poll!(&mut first).is_pending());
+        let mut soon = pin!(kept.get_or_make(&1, now, once(8)));
+        let mut late = pin!(kept.get_or_make(&1, now + SECOND, once(9)));
+        assert!(poll!(&mut soon).is_pending() && poll!(&mut late).is_pending());
+        go_on.send(7).unwrap();
+        assert_eq!((first.await.unwrap(), soon.await.unwrap(), late.await.unwrap()), (7, 7, 9));
+    }
+
+    #[tokio::test]
     async fn it_holds_as_much_as_it_may_and_nothing_for_long_that_has_ended() {
-        let (kept, now) = (Kept::weighing(1_000, 100, |_, value: &u8| u64::from(*value)), Instant::now());
+        let (kept, now) = (Kept::weighing(1_000, 10, |_, value: &u8| u64::from(*value)), Instant::now());
         for key in 0..1_000 {
-            kept.insert(key, 10, now + SECOND);
+            kept.insert(key, 10, now, now + SECOND);
         }
-        assert!((50..=100).contains(&kept.entries.len()), "{} of 100", kept.entries.len());
-        kept.get_or_make(&5_000, now + SWEEP_EVERY, once(1)).await.unwrap();
+        let full = kept.entries.len();
+        assert!((50..=100).contains(&full), "{full} of 100");
+        kept.get_or_make(&5_000, now, once(200)).await.unwrap();
+        assert!(kept.entries.len() + 1 >= full, "what is not kept needs no room");
+        assert!(kept.sweep(now + SWEEP_EVERY - SECOND).is_none());
+        assert_eq!(kept.entries.len(), full);
+        kept.sweep(now + SWEEP_EVERY).unwrap().await.unwrap();
         assert_eq!(kept.entries.len(), 0);
     }
 }

@@ -26,14 +26,14 @@ use self::{
     remote::{Probe, Remote},
 };
 use crate::{
-    domain::{AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector},
+    domain::{AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector, limits::DIMENSIONS_MAX},
     error::Result,
 };
 
 /// Memory for embeddings of queries in this process.
 const VECTORS_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// As many have room, of 384 numbers.
-const VECTORS_EXPECTED: u64 = 10_000;
+/// What an entry costs besides its numbers.
+const VECTOR_ENTRY_BYTES: usize = 100;
 /// How long an embedding is kept. It never becomes wrong, only unlikely to be asked for.
 const VECTOR_TTL: Duration = Duration::from_secs(24 * 3600);
 
@@ -58,8 +58,8 @@ impl Cache {
     /// # Errors
     /// When the Redis URL is malformed. That Redis does not answer is no error.
     pub fn new(redis: Option<&RedisOptions>) -> Result<Self> {
-        let weight = |_: &VectorKey, vector: &Vector| (vector.dimensions() * size_of::<f32>() + 100) as u64;
-        let vectors = Kept::weighing(VECTORS_BYTES_MAX, VECTORS_EXPECTED, weight);
+        let weight = |_: &VectorKey, vector: &Vector| vector_bytes(vector.dimensions());
+        let vectors = Kept::weighing(VECTORS_BYTES_MAX, vector_bytes(DIMENSIONS_MAX), weight);
         let remote = redis.map(|options| Remote::new(options, Probe::Ping)).transpose()?;
         let generations = redis.map(Generations::there).transpose()?;
         Ok(Self { vectors, remote, generations, answers: None })
@@ -134,6 +134,11 @@ impl Cache {
             None => None,
         }
     }
+}
+
+/// In memory.
+fn vector_bytes(dimensions: usize) -> u64 {
+    (dimensions * size_of::<f32>() + VECTOR_ENTRY_BYTES) as u64
 }
 
 fn vector_key(space: &SpaceInfo, text: &str) -> VectorKey {

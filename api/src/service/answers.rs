@@ -139,7 +139,7 @@ impl Service {
         let asked = Instant::now();
         let look = async {
             let until = asked + self.store.next_change_by_time(tenant, within).await?.unwrap_or(within);
-            Ok((until, Some(until)))
+            Ok((until, (until > asked).then_some(until)))
         };
         let looked = Box::pin(self.calm.0.get_or_make(present, asked, look)).await;
         looked.map_err(|shared| Error::copy_of(&shared))

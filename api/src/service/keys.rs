@@ -83,7 +83,7 @@ impl Keys {
         if self.touched.get(&id, now).is_some() {
             return;
         }
-        self.touched.insert(id, (), now + TOUCH_EVERY);
+        self.touched.insert(id, (), now, now + TOUCH_EVERY);
         let (store, tenant) = (self.store.clone(), principal.access.tenant);
         tokio::spawn(async move {
             if let Err(error) = store.touch_api_key(tenant, id).await {

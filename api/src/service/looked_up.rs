@@ -134,10 +134,13 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         let (this, forgotten) = (self.clone(), self.forgotten.load(Ordering::SeqCst));
         tokio::spawn(async move {
             let _turn = turn;
+            let was_forgotten = || this.forgotten.load(Ordering::SeqCst) != forgotten;
             match look.await {
-                Ok(value) if (this.keeps)(&value) && this.forgotten.load(Ordering::SeqCst) == forgotten => {
-                    let until = now + this.ttl;
-                    this.entries.insert(key, Entry::new(value, now), until);
+                Ok(value) if (this.keeps)(&value) && !was_forgotten() => {
+                    this.entries.insert(key.clone(), Entry::new(value, now), now, now + this.ttl);
+                    if was_forgotten() {
+                        this.entries.remove(&key);
+                    }
                 }
                 // It will not pass. Whoever asks next looks, and hears it.
                 Err(error) if error.retry_after.is_none() => this.entries.remove(&key),

@@ -293,11 +293,11 @@ impl Service {
     }
 }
 
-/// Spaces have numbers; the audit log names things by UUID.
 fn active(spaces: &[Space]) -> Option<&SpaceInfo> {
     spaces.iter().find(|space| space.status == SpaceStatus::Active).map(|space| &space.info)
 }
 
+/// Spaces have numbers; the audit log names things by UUID.
 fn target(id: SpaceId) -> Uuid {
     Uuid::from_u128(u128::from(id.0.unsigned_abs()))
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// How long a search waits for its turn. Who waits longer is better told to come again.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Tenants of which it is remembered that none of their searches is under way: about as many.
+/// Gates that are remembered though nobody is in them, about.
 const TENANTS_MAX: usize = 10_000;
 
 /// Counts the searches of each tenant in this process. Cheap to clone.
@@ -111,8 +111,9 @@ fn refused() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::{num::NonZeroUsize, ops::Range, pin::pin};
 
+    use futures_util::poll;
     use uuid::Uuid;
 
     use super::*;
@@ -130,8 +131,8 @@ mod tests {
         let admission = admission(1, 1);
         for _ in 0..3 {
             let turn = admission.enter(tenant(1)).await.unwrap();
-            let mut next = std::pin::pin!(admission.enter(tenant(1)));
-            assert!(futures_util::poll!(&mut next).is_pending());
+            let mut next = pin!(admission.enter(tenant(1)));
+            assert!(poll!(&mut next).is_pending());
             let refused = admission.enter(tenant(1)).await.unwrap_err();
             assert_eq!((refused.code, refused.retry_after.is_some()), (Code::TooManySearches, true));
             assert!(admission.enter(tenant(2)).await.unwrap().is_some(), "another one's");
@@ -144,8 +145,8 @@ mod tests {
     async fn nobody_waits_where_nobody_may() {
         let admission = admission(1, 0);
         let _turn = admission.enter(tenant(1)).await.unwrap();
-        let mut next = std::pin::pin!(admission.enter(tenant(1)));
-        assert!(futures_util::poll!(&mut next).is_ready());
+        let mut next = pin!(admission.enter(tenant(1)));
+        assert!(poll!(&mut next).is_ready());
     }
 
     #[tokio::test]
@@ -154,7 +155,7 @@ mod tests {
         let _turn = admission.enter(tenant(1)).await.unwrap();
         for _ in 0..3 {
             let mut gone = Box::pin(admission.enter(tenant(1)));
-            assert!(futures_util::poll!(&mut gone).is_pending());
+            assert!(poll!(&mut gone).is_pending());
         }
     }
 
@@ -166,15 +167,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_many_tenants_come_a_turn_is_not_forgotten() {
-        let limits = SearchLimits { at_once: NonZeroUsize::new(1), waiting: 0 };
+    async fn however_many_tenants_come_a_gate_is_not_forgotten_where_somebody_is() {
+        let limits = SearchLimits { at_once: NonZeroUsize::new(1), waiting: 1 };
         let admission = Admission::remembering(10, limits);
-        let _turn = admission.enter(tenant(1)).await.unwrap();
-        for number in 2..1_000 {
-            admission.enter(tenant(number)).await.unwrap();
-        }
-        assert!(admission.tenants.len() <= 11, "{} remembered", admission.tenants.len());
-        assert!(admission.enter(tenant(1)).await.is_err(), "its turn is under way");
+        let come = async |numbers: Range<u128>| {
+            for number in numbers {
+                // Twice: what was wanted once goes first.
+                for _ in 0..2 {
+                    drop(admission.enter(tenant(number)).await.unwrap());
+                }
+            }
+        };
+        come(10..30).await;
+        let turn = admission.enter(tenant(1)).await.unwrap();
+        let mut waits = pin!(admission.enter(tenant(1)));
+        assert!(poll!(&mut waits).is_pending());
+        come(30..1_000).await;
+        assert!(admission.tenants.len() <= 11, "{} are remembered", admission.tenants.len());
+        assert!(admission.enter(tenant(1)).await.is_err(), "one is in it and one waits");
+        drop(turn);
+        let _turn = waits.await.unwrap();
+        come(1_000..2_000).await;
+        assert!(poll!(pin!(admission.enter(tenant(1)))).is_pending(), "the other one is in it");
     }
 
     #[tokio::test]

@@ -163,7 +163,8 @@ impl Service {
             if let Some(compared) = compare(cap).await? {
                 return Ok(compared.into());
             }
-            self.scopes.large.insert(key, cap.chunks, Instant::now() + LARGE_TTL);
+            let now = Instant::now();
+            self.scopes.large.insert(key, cap.chunks, now, now + LARGE_TTL);
         }
         let reach = Reach { chunks_max, indexed, effort };
         let search = self.store.search_nearest(tenant, space, vector, scope, reach);
