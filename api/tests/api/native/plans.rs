@@ -62,10 +62,11 @@ async fn hot_statements_use_their_indexes() {
     }
 }
 
+const ROWS_OF_ANOTHER: i64 = 30_000;
+
 /// Gives rows to another tenant: copies of one of what is there. So many that PostgreSQL would read the whole table for what it takes for
 /// the share of one of two tenants.
 async fn add_rows_of_another(database: &Database) {
-    const ROWS: i64 = 30_000;
     let mut superuser = database.superuser().await;
     let fill = format!(
         "set session_replication_role = replica;
@@ -73,7 +74,7 @@ async fn add_rows_of_another(database: &Database) {
          update contexts set embedding_status = 'ready';
          create temp table other as
              select gen_random_uuid() as id, t.tenant
-             from (select gen_random_uuid() as tenant) t cross join generate_series(1, {ROWS});
+             from (select gen_random_uuid() as tenant) t cross join generate_series(1, {ROWS_OF_ANOTHER});
          insert into tenants (id, name) select distinct tenant, 'another' from other;
          insert into contexts
          select (jsonb_populate_record(c, jsonb_build_object('tenant_id', o.tenant, 'id', o.id))).*
@@ -167,10 +168,11 @@ async fn who_has_little_does_not_pay_for_what_others_have() {
         assert_eq!(list.body["data"].as_array().unwrap().len(), 10);
     }
     let database = app.stop().await;
-    let asked = ROUNDS * (searches.len() as i64 + 1);
     for (rows, whole) in was_read(&database).await {
         assert_eq!(whole, 0, "a table was read whole");
-        assert!(rows > 0 && rows < asked * 4 * OWN, "{rows} rows were read for {asked} answers out of {OWN}");
+        // Half of what one of these would read that reads what the other one has. Besides, a worker reads some of it now and then.
+        let too_many = ROUNDS / 2 * ROWS_OF_ANOTHER;
+        assert!((1..too_many).contains(&rows), "{rows} rows were read for answers out of {OWN}");
     }
 }
 
