@@ -21,7 +21,7 @@ use tokio::{
 use crate::error::Error;
 
 /// How often what has ended is looked for: until then it takes room that others might need.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 
 /// The map. Cheap to clone.
 pub struct Kept<K, V, E = Error> {
