@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use moka::future::Cache as Local;
 use uuid::Uuid;
 
 use super::{
@@ -11,7 +11,6 @@ use super::{
     unit::{in_unit, once},
 };
 use crate::{
-    cache::Kept,
     domain::{
         Access, Action, Actor, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, DEFAULT_TENANT, IdempotentRequest,
         KeptAnswer, Limit, NewApiKey, Page, Principal, Scope, TenantId,
@@ -33,7 +32,7 @@ pub struct Keys {
     store: Store,
     verified: LookedUp<ApiKeyHash, Principal>,
     /// Keys whose use was written down lately.
-    touched: Kept<Uuid, ()>,
+    touched: Local<Uuid, ()>,
 }
 
 /// A key that was just made. Its secret is shown once and then known to its owner alone.
@@ -48,7 +47,7 @@ impl Keys {
         Self {
             store,
             verified: LookedUp::new(VERIFIED_MAX, VERIFIED_TTL, |_| true),
-            touched: Kept::new(VERIFIED_MAX),
+            touched: Local::builder().max_capacity(VERIFIED_MAX).time_to_live(TOUCH_EVERY).build(),
         }
     }
 
@@ -73,17 +72,17 @@ impl Keys {
                 "This API key is not known here; it may have been revoked or have expired.",
             )
         })?;
-        self.touch(&principal);
+        self.touch(&principal).await;
         Ok(principal)
     }
 
     /// Has the use of a key written down, beside the request: it would be a pity to fail for it.
-    fn touch(&self, principal: &Principal) {
-        let (id, now) = (principal.api_key, Instant::now());
-        if self.touched.get(&id, now).is_some() {
+    async fn touch(&self, principal: &Principal) {
+        let id = principal.api_key;
+        if self.touched.contains_key(&id) {
             return;
         }
-        self.touched.insert(id, (), now, now + TOUCH_EVERY);
+        self.touched.insert(id, ()).await;
         let (store, tenant) = (self.store.clone(), principal.access.tenant);
         tokio::spawn(async move {
             if let Err(error) = store.touch_api_key(tenant, id).await {

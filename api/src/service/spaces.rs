@@ -47,11 +47,9 @@ impl Service {
 
     /// The space that search reads.
     pub(super) async fn active_space(&self) -> Result<Option<SpaceInfo>> {
-        Ok(active(&self.spaces().await?).cloned())
-    }
-
-    pub(super) async fn active_space_id(&self) -> Result<Option<i32>> {
-        Ok(active(&self.spaces().await?).map(|space| space.id))
+        let spaces = self.spaces().await?;
+        let active = spaces.iter().find(|space| space.status == SpaceStatus::Active);
+        Ok(active.map(|space| space.info.clone()))
     }
 
     /// # Errors
@@ -109,7 +107,7 @@ impl Service {
             Ok(self.describe(space, &SpaceWork::default()))
         })
         .await;
-        self.spaces.forget(&());
+        self.spaces.forget(&()).await;
         created.map(Once::answer)
     }
 
@@ -156,7 +154,7 @@ impl Service {
             Ok((space, unit.space_work(id).await?))
         })
         .await?;
-        self.spaces.forget(&());
+        self.spaces.forget(&()).await;
         self.notice_pending();
         Ok(self.describe(space, &work))
     }
@@ -213,7 +211,7 @@ impl Service {
             Ok(self.describe(space, &unit.space_work(id).await?))
         })
         .await;
-        self.spaces.forget(&());
+        self.spaces.forget(&()).await;
         self.notice_pending();
         activated.map(Once::answer)
     }
@@ -261,7 +259,7 @@ impl Service {
             unit.log(actor, Action::DeleteEmbeddingSpace, target(id)).await
         })
         .await?;
-        self.spaces.forget(&());
+        self.spaces.forget(&()).await;
         Ok(())
     }
 
@@ -291,10 +289,6 @@ impl Service {
             info: space.info,
         }
     }
-}
-
-fn active(spaces: &[Space]) -> Option<&SpaceInfo> {
-    spaces.iter().find(|space| space.status == SpaceStatus::Active).map(|space| &space.info)
 }
 
 /// Spaces have numbers; the audit log names things by UUID.
