@@ -2,15 +2,17 @@
 //! give no faster than the database does, in this process alone. Each belongs to a generation of its tenant, so that none is found
 //! any more once anything of the tenant has changed.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use moka::{Expiry, future::Cache as Local};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{generations::Generations, remote::Remote};
-use crate::domain::{Answer, AnswerLimits, MadeAnswer, Provenance, Question, QuestionKind, TenantId};
+use super::{generations::Generations, kept::Kept, remote::Remote};
+use crate::{
+    domain::{Answer, AnswerLimits, MadeAnswer, Provenance, Question, QuestionKind, TenantId},
+    error::{Error, Result},
+};
 
 /// What an entry costs besides its body.
 const ENTRY_BYTES: usize = 200;
@@ -24,25 +26,10 @@ const REMOTE_TTL_MIN: Duration = Duration::from_secs(1);
 /// SHA-256 of a question and of all that its answer depends on.
 type Key = [u8; 32];
 
-#[derive(Clone)]
-struct Entry {
-    answer: Answer,
-    /// From when it was put here. Nothing: it is only for those who wait for it already.
-    keep: Duration,
-}
-
-struct ByEntry;
-
-impl Expiry<Key, Entry> for ByEntry {
-    fn expire_after_create(&self, _: &Key, entry: &Entry, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.keep)
-    }
-}
-
 /// The answers. Cheap to clone.
 #[derive(Clone)]
 pub struct Answers {
-    kept: Local<Key, Entry>,
+    kept: Kept<Key, Answer>,
     generations: Generations,
     remote: Option<Remote>,
     ttl: Duration,
@@ -54,14 +41,8 @@ pub struct Present([u8; 32]);
 
 impl Answers {
     pub(super) fn new(limits: AnswerLimits, generations: Generations, remote: Option<Remote>) -> Self {
-        let weigh =
-            |_: &Key, entry: &Entry| u32::try_from(entry.answer.body.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
-        let kept = Local::builder()
-            .weigher(weigh)
-            .max_capacity(limits.bytes_max)
-            .time_to_live(limits.ttl)
-            .expire_after(ByEntry)
-            .build();
+        let weight = |_: &Key, answer: &Answer| (answer.body.len() + ENTRY_BYTES) as u64;
+        let kept = Kept::weighing(limits.bytes_max, (BODY_BYTES_MAX + ENTRY_BYTES) as u64, weight);
         Self { kept, generations, remote, ttl: limits.ttl }
     }
 
@@ -81,8 +62,8 @@ impl Answers {
     }
 
     /// The answer at `present`, if this process has given it before.
-    pub async fn find(&self, present: &Present, question: &Question) -> Option<Answer> {
-        self.kept.get(&key(present, question)).await.map(|entry| entry.answer)
+    pub fn find(&self, present: &Present, question: &Question) -> Option<Answer> {
+        self.kept.get(&key(present, question), Instant::now())
     }
 
     /// The answer at `present`: one that was given before, or the one of `make`, which runs once however many ask at the same
@@ -90,44 +71,45 @@ impl Answers {
     ///
     /// # Errors
     /// Those of `make` and of `until`; they are not kept.
-    pub async fn get_or_make<E: Send + Sync + 'static>(
+    pub async fn get_or_make(
         &self,
         present: &Present,
         question: &Question,
-        until: impl Future<Output = Result<Instant, E>>,
-        make: impl Future<Output = Result<MadeAnswer, E>>,
-    ) -> Result<(Answer, Provenance), Arc<E>> {
+        until: impl Future<Output = Result<Instant>>,
+        make: impl Future<Output = Result<MadeAnswer>>,
+    ) -> Result<(Answer, Provenance)> {
         let key = key(present, question);
         let mut provenance = Provenance::Hit;
         let remote = self.remote.as_ref().filter(|_| question.kind != QuestionKind::Context);
-        let entry = self.kept.try_get_with(key, async {
+        let answer = self.kept.get_or_make(&key, Instant::now(), async {
             if let Some(remote) = remote
-                && let Some(entry) = find(remote, &key).await
+                && let Some((answer, left)) = find(remote, &key).await
             {
-                return Ok(entry);
+                return Ok((answer, Some(Instant::now() + left.min(self.ttl))));
             }
             provenance = Provenance::Miss;
             let until = until.await?;
-            let made = make.await?;
-            let is_kept = made.may_be_kept && made.answer.body.len() <= BODY_BYTES_MAX;
-            let left = until.saturating_duration_since(Instant::now());
-            let keep = if is_kept { left.min(self.ttl_of(&key)) } else { Duration::ZERO };
-            let entry = Entry { answer: made.answer, keep };
+            let MadeAnswer { answer, may_be_kept } = make.await?;
+            if !may_be_kept || answer.body.len() > BODY_BYTES_MAX {
+                return Ok((answer, None));
+            }
+            let now = Instant::now();
+            let until = until.min(now + self.ttl_of(&key));
             if let Some(remote) = remote
-                && keep >= REMOTE_TTL_MIN
-                && entry.answer.body.len() <= REMOTE_BODY_BYTES_MAX
+                && until >= now + REMOTE_TTL_MIN
+                && answer.body.len() <= REMOTE_BODY_BYTES_MAX
             {
-                let (remote, bytes) = (remote.clone(), encode(&entry.answer));
-                let until = Instant::now() + keep;
+                let (remote, bytes) = (remote.clone(), encode(&answer));
                 // Nobody has to wait for that.
                 tokio::spawn(async move {
                     let left = until.saturating_duration_since(Instant::now());
                     remote.set(&remote_key(&key), &bytes, left.max(Duration::from_millis(1))).await;
                 });
             }
-            Ok(entry)
+            Ok((answer, (until > now).then_some(until)))
         });
-        entry.await.map(|entry| (entry.answer, provenance))
+        let answer = answer.await.map_err(|shared| Error::copy_of(&shared))?;
+        Ok((answer, provenance))
     }
 
     /// Up to a tenth shorter for some than for others, so that what was made at the same time is not made anew at the same time.
@@ -148,13 +130,13 @@ fn remote_key(key: &Key) -> Vec<u8> {
 }
 
 /// In Redis, with the time that it still may be kept.
-async fn find(remote: &Remote, key: &Key) -> Option<Entry> {
+async fn find(remote: &Remote, key: &Key) -> Option<(Answer, Duration)> {
     let remote_key = remote_key(key);
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(&remote_key).cmd("PTTL").arg(&remote_key);
     let (bytes, ttl): (Option<Vec<u8>>, i64) = remote.pipe(&pipeline).await?;
     let keep = Duration::from_millis(u64::try_from(ttl).ok()?);
-    Some(Entry { answer: decode(bytes?)?, keep })
+    Some((decode(bytes?)?, keep))
 }
 
 /// The version, or 0, and the body.

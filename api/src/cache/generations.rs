@@ -14,11 +14,12 @@ mod exchange;
 mod memory;
 
 use std::{
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use moka::future::Cache as Local;
+use quick_cache::sync::Cache as Bounded;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot},
@@ -40,7 +41,7 @@ use crate::{
 };
 
 /// Tenants whose generation is known here. One that is forgotten gets a new one.
-const TENANTS_MAX: u64 = 100_000;
+const TENANTS_MAX: usize = 100_000;
 /// Requests that may wait for the next read.
 const WAITING_MAX: usize = 16_384;
 /// When a word is lent for only so much longer, it is asked for again, so that nobody of many who read has to wait.
@@ -66,7 +67,7 @@ impl Generation {
 #[derive(Clone)]
 pub(super) enum Generations {
     /// In the one process that there is.
-    Here(Local<TenantId, Uuid>),
+    Here(Arc<Bounded<TenantId, Uuid>>),
     /// In Redis, for all processes.
     There(Arc<There>),
 }
@@ -79,7 +80,7 @@ pub(super) struct There {
 
 impl Generations {
     pub(super) fn here() -> Self {
-        Self::Here(Local::builder().max_capacity(TENANTS_MAX).build())
+        Self::Here(Arc::new(Bounded::new(TENANTS_MAX)))
     }
 
     /// By a connection of its own, on a thread of its own: whatever else the process is busy with, nobody waits for that here.
@@ -97,10 +98,10 @@ impl Generations {
     /// The present one of the tenant; none when it cannot be known.
     pub(super) async fn current(&self, tenant: TenantId) -> Option<Generation> {
         match self {
-            Self::Here(words) => Some(Generation {
-                epoch: Uuid::nil(),
-                word: words.get_with(tenant, async { Uuid::now_v7() }).await,
-            }),
+            Self::Here(words) => {
+                let Ok(word) = words.get_or_insert_with(&tenant, || Ok::<_, Infallible>(Uuid::now_v7()));
+                Some(Generation { epoch: Uuid::nil(), word })
+            }
             Self::There(there) => {
                 if !there.remote.is_settled() {
                     return None;
@@ -118,7 +119,7 @@ impl Generations {
     /// Has the tenant begin a new one. When Redis is away it begins one when that is back.
     pub(super) async fn renew(&self, tenant: TenantId) {
         match self {
-            Self::Here(words) => words.insert(tenant, Uuid::now_v7()).await,
+            Self::Here(words) => words.insert(tenant, Uuid::now_v7()),
             Self::There(there) => {
                 let (answer, answered) = oneshot::channel();
                 // What could not be sent is not answered.

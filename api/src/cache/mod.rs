@@ -4,18 +4,20 @@
 mod answers;
 mod endpoint;
 mod generations;
+mod kept;
 mod link;
 mod rate_limiter;
 mod remote;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use moka::future::Cache as Local;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 pub use self::{
     answers::{Answers, Present},
     endpoint::{REDIS_URL_FORMS, RedisOptions},
+    kept::Kept,
     rate_limiter::RateLimiter,
     remote::RemoteState,
 };
@@ -24,12 +26,14 @@ use self::{
     remote::{Probe, Remote},
 };
 use crate::{
-    domain::{AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector},
+    domain::{AnswerLimits, RateLimits, SpaceInfo, TenantId, Vector, limits::DIMENSIONS_MAX},
     error::Result,
 };
 
 /// Memory for embeddings of queries in this process.
 const VECTORS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// What an entry costs besides its numbers.
+const VECTOR_ENTRY_BYTES: usize = 100;
 /// How long an embedding is kept. It never becomes wrong, only unlikely to be asked for.
 const VECTOR_TTL: Duration = Duration::from_secs(24 * 3600);
 
@@ -37,10 +41,13 @@ const VECTOR_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Redis, and their ids count alike.
 type VectorKey = [u8; 32];
 
+/// Why an embedding could not be made.
+type MakingFailed = Box<dyn std::error::Error + Send + Sync>;
+
 /// The cache. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache {
-    vectors: Local<VectorKey, Vector>,
+    vectors: Kept<VectorKey, Vector, MakingFailed>,
     remote: Option<Remote>,
     /// None where other processes may change rows and could not say so.
     generations: Option<Generations>,
@@ -51,13 +58,8 @@ impl Cache {
     /// # Errors
     /// When the Redis URL is malformed. That Redis does not answer is no error.
     pub fn new(redis: Option<&RedisOptions>) -> Result<Self> {
-        let vectors = Local::builder()
-            .weigher(|_, vector: &Vector| {
-                u32::try_from(vector.dimensions() * size_of::<f32>() + 100).unwrap_or(u32::MAX)
-            })
-            .max_capacity(VECTORS_BYTES_MAX)
-            .time_to_live(VECTOR_TTL)
-            .build();
+        let weight = |_: &VectorKey, vector: &Vector| vector_bytes(vector.dimensions());
+        let vectors = Kept::weighing(VECTORS_BYTES_MAX, vector_bytes(DIMENSIONS_MAX), weight);
         let remote = redis.map(|options| Remote::new(options, Probe::Ping)).transpose()?;
         let generations = redis.map(Generations::there).transpose()?;
         Ok(Self { vectors, remote, generations, answers: None })
@@ -99,28 +101,25 @@ impl Cache {
     ///
     /// # Errors
     /// Those of `make`; they are not kept.
-    pub async fn query_vector<E>(
+    pub async fn query_vector<E: Into<MakingFailed>>(
         &self,
         space: &SpaceInfo,
         text: &str,
         make: impl Future<Output = Result<Vector, E>>,
-    ) -> Result<Vector, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-    {
-        let key = vector_key(space, text);
-        self.vectors
-            .try_get_with(key, async {
-                let Some(remote) = &self.remote else { return make.await };
-                let key = [b"context-api:v1:vector:", key.as_slice()].concat();
-                if let Some(vector) = remote.get(&key).await.and_then(|bytes| decode(&bytes)) {
-                    return Ok(vector);
-                }
-                let vector = make.await?;
-                remote.set(&key, &encode(&vector), VECTOR_TTL).await;
-                Ok(vector)
-            })
-            .await
+    ) -> Result<Vector, Arc<MakingFailed>> {
+        let (key, now) = (vector_key(space, text), Instant::now());
+        let look = async {
+            let Some(remote) = &self.remote else { return make.await };
+            let key = [b"context-api:v1:vector:", key.as_slice()].concat();
+            if let Some(vector) = remote.get(&key).await.and_then(|bytes| decode(&bytes)) {
+                return Ok(vector);
+            }
+            let vector = make.await?;
+            remote.set(&key, &encode(&vector), VECTOR_TTL).await;
+            Ok(vector)
+        };
+        let look = async { Ok((look.await.map_err(E::into)?, Some(now + VECTOR_TTL))) };
+        self.vectors.get_or_make(&key, now, look).await
     }
 
     /// One that counts where this cache is.
@@ -135,6 +134,11 @@ impl Cache {
             None => None,
         }
     }
+}
+
+/// In memory.
+fn vector_bytes(dimensions: usize) -> u64 {
+    (dimensions * size_of::<f32>() + VECTOR_ENTRY_BYTES) as u64
 }
 
 fn vector_key(space: &SpaceInfo, text: &str) -> VectorKey {
@@ -200,7 +204,7 @@ mod tests {
         let (a, b, c) = tokio::join!(ask(), ask(), ask());
         assert!(a.is_ok() && b.is_ok() && c.is_ok());
         assert_eq!(calls.load(Ordering::SeqCst), 1);
-        let failed = cache.query_vector(&space("a"), "other", async { Err::<Vector, _>("down") }).await;
+        let failed = cache.query_vector(&space("a"), "other", async { Err("down") }).await;
         assert!(failed.is_err());
         let other = cache.query_vector(&space("a"), "other", async { Vector::new(vec![1.0]) }).await;
         assert!(other.is_ok());

@@ -5,12 +5,11 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use metrics::Counter;
-use moka::future::Cache as Local;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::Service;
 use crate::{
-    cache::{Answers, Cache, Present},
+    cache::{Answers, Cache, Kept, Present},
     domain::{Access, Answer, Freshness, MadeAnswer, Provenance, Question, QuestionKind, TenantId},
     error::{Code, Error, Result},
     store::Witness,
@@ -46,11 +45,11 @@ impl Witness for ChangeWitness {
 
 /// Until when time alone changes nothing of what readers see, by what the present is known by. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Calm(Local<Present, Instant>);
+pub(super) struct Calm(Kept<Present, Instant>);
 
 impl Calm {
     pub(super) fn new() -> Self {
-        Self(Local::builder().max_capacity(TENANTS_MAX).time_to_idle(Duration::from_secs(600)).build())
+        Self(Kept::new(TENANTS_MAX))
     }
 }
 
@@ -100,18 +99,17 @@ impl Service {
         let Some(present) = self.present(tenant, answers).await? else {
             return Ok((Box::pin(make()).await?.answer, Provenance::Bypass));
         };
-        if let Some(answer) = answers.find(&present, question).await {
+        if let Some(answer) = answers.find(&present, question) {
             return Ok((answer, Provenance::Hit));
         }
         self.store.admit()?;
         let until = self.calm_until(tenant, &present, answers.ttl() * LOOK_AHEAD);
-        let answered = Box::pin(answers.get_or_make(&present, question, until, make())).await;
-        answered.map_err(|shared| Error::copy_of(&shared))
+        Box::pin(answers.get_or_make(&present, question, until, make())).await
     }
 
     /// What all answers of the tenant depend on besides its rows is the space that is searched.
     async fn present(&self, tenant: TenantId, answers: &Answers) -> Result<Option<Present>> {
-        let space = self.active_space().await?.map_or(0, |space| space.id);
+        let space = self.active_space_id().await?.unwrap_or(0);
         let Some(database) = self.database_id().await else { return Ok(None) };
         let also = [space.to_le_bytes().as_slice(), database.as_bytes()].concat();
         Ok(answers.present(tenant, &also).await)
@@ -139,18 +137,11 @@ impl Service {
     /// Looked up once, however many different answers are made at the same time.
     async fn calm_until(&self, tenant: TenantId, present: &Present, within: Duration) -> Result<Instant> {
         let asked = Instant::now();
-        if let Some(until) = self.calm.0.get(present).await
-            && until > asked
-        {
-            return Ok(until);
-        }
-        self.calm.0.invalidate(present).await;
         let look = async {
-            let asked = Instant::now();
-            let next = self.store.next_change_by_time(tenant, within).await?;
-            Ok(asked + next.unwrap_or(within))
+            let until = asked + self.store.next_change_by_time(tenant, within).await?.unwrap_or(within);
+            Ok((until, (until > asked).then_some(until)))
         };
-        let looked = Box::pin(self.calm.0.try_get_with(*present, look)).await;
-        looked.map_err(|shared: Arc<Error>| Error::copy_of(&shared))
+        let looked = Box::pin(self.calm.0.get_or_make(present, asked, look)).await;
+        looked.map_err(|shared| Error::copy_of(&shared))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moka::future::Cache as Local;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     unit::{in_unit, once},
 };
 use crate::{
+    cache::Kept,
     domain::{
         Access, Action, Actor, ApiKey, ApiKeyHash, ApiKeyInfo, Cursor, DEFAULT_TENANT, IdempotentRequest,
         KeptAnswer, Limit, NewApiKey, Page, Principal, Scope, TenantId,
@@ -32,7 +33,7 @@ pub struct Keys {
     store: Store,
     verified: LookedUp<ApiKeyHash, Principal>,
     /// Keys whose use was written down lately.
-    touched: Local<Uuid, ()>,
+    touched: Kept<Uuid, ()>,
 }
 
 /// A key that was just made. Its secret is shown once and then known to its owner alone.
@@ -47,7 +48,7 @@ impl Keys {
         Self {
             store,
             verified: LookedUp::new(VERIFIED_MAX, VERIFIED_TTL, |_| true),
-            touched: Local::builder().max_capacity(VERIFIED_MAX).time_to_live(TOUCH_EVERY).build(),
+            touched: Kept::new(VERIFIED_MAX),
         }
     }
 
@@ -72,17 +73,17 @@ impl Keys {
                 "This API key is not known here; it may have been revoked or have expired.",
             )
         })?;
-        self.touch(&principal).await;
+        self.touch(&principal);
         Ok(principal)
     }
 
     /// Has the use of a key written down, beside the request: it would be a pity to fail for it.
-    async fn touch(&self, principal: &Principal) {
-        let id = principal.api_key;
-        if self.touched.contains_key(&id) {
+    fn touch(&self, principal: &Principal) {
+        let (id, now) = (principal.api_key, Instant::now());
+        if self.touched.get(&id, now).is_some() {
             return;
         }
-        self.touched.insert(id, ()).await;
+        self.touched.insert(id, (), now, now + TOUCH_EVERY);
         let (store, tenant) = (self.store.clone(), principal.access.tenant);
         tokio::spawn(async move {
             if let Err(error) = store.touch_api_key(tenant, id).await {

@@ -11,13 +11,15 @@ use std::{
     time::Duration,
 };
 
-use moka::future::Cache as Local;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    cache::Kept,
+    error::{Error, Result},
+};
 
 /// Looks at once that nobody waits for: they join the queue for the database before those who do.
 const RENEWALS_MAX: usize = 8;
@@ -25,10 +27,10 @@ const RENEWALS_MAX: usize = 8;
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct LookedUp<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> {
-    entries: Local<K, Entry<V>>,
+    entries: Kept<K, Entry<V>>,
     ttl: Duration,
     keeps: fn(&V) -> bool,
-    /// How often something was forgotten on purpose: what was looked up before is then not put here any more.
+    /// How often something was forgotten on purpose: what is renewed by a look from before is then not put here any more.
     forgotten: Arc<AtomicU64>,
     renewals: Arc<Semaphore>,
 }
@@ -50,9 +52,8 @@ impl<V> Entry<V> {
 impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> LookedUp<K, V> {
     /// Holds `entries_max` for `ttl`, of what `keeps` says may be.
     pub(super) fn new(entries_max: u64, ttl: Duration, keeps: fn(&V) -> bool) -> Self {
-        let entries = Local::builder().max_capacity(entries_max).time_to_live(ttl).build();
         Self {
-            entries,
+            entries: Kept::new(entries_max),
             ttl,
             keeps,
             forgotten: Arc::default(),
@@ -89,17 +90,15 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         R: Future<Output = Result<V>> + Send + 'static,
         L: Future<Output = Result<V>>,
     {
-        if let Some(entry) = self.entries.get(&key).await {
+        if let Some(entry) = self.entries.get(&key, now) {
             let age = now.saturating_duration_since(entry.since);
-            if age < self.ttl {
-                if age > self.ttl / 2
-                    && let Ok(turn) = Arc::clone(&self.renewals).try_acquire_owned()
-                    && !entry.is_renewed.swap(true, Ordering::Relaxed)
-                {
-                    self.renew(now, key, renew(), turn);
-                }
-                return Ok(entry.value);
+            if age > self.ttl / 2
+                && let Ok(turn) = Arc::clone(&self.renewals).try_acquire_owned()
+                && !entry.is_renewed.swap(true, Ordering::Relaxed)
+            {
+                self.renew(now, key, renew(), turn);
             }
+            return Ok(entry.value);
         }
         // On the heap: this way is rare, and its future large.
         Box::pin(self.look_up(now, key, look)).await
@@ -111,24 +110,18 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         key: K,
         look: impl FnOnce() -> L,
     ) -> Result<V> {
-        // One that is too old may still be there: its time here began when it had been looked up, not before.
-        let is_fresh = |entry: &Entry<V>| now.saturating_duration_since(entry.since) < self.ttl;
-        if self.entries.get(&key).await.is_some_and(|entry| !is_fresh(&entry)) {
-            self.entries.invalidate(&key).await;
-        }
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
-        let looked =
-            self.entries.try_get_with(key.clone(), async { Ok(Entry::new(look().await?, now)) }).await;
-        let entry = looked.map_err(|shared: Arc<Error>| Error::copy_of(&shared))?;
-        if !(self.keeps)(&entry.value) || self.forgotten.load(Ordering::SeqCst) != forgotten {
-            self.entries.invalidate(&key).await;
-        }
-        Ok(entry.value)
+        let look = async {
+            let value = look().await?;
+            let until = (self.keeps)(&value).then_some(now + self.ttl);
+            Ok((Entry::new(value, now), until))
+        };
+        let looked = self.entries.get_or_make(&key, now, look).await;
+        looked.map(|entry| entry.value).map_err(|shared| Error::copy_of(&shared))
     }
 
-    pub(super) async fn forget(&self, key: &K) {
+    pub(super) fn forget(&self, key: &K) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.entries.invalidate(key).await;
+        self.entries.remove(key);
     }
 
     fn renew(
@@ -141,12 +134,16 @@ impl<K: Clone + Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'sta
         let (this, forgotten) = (self.clone(), self.forgotten.load(Ordering::SeqCst));
         tokio::spawn(async move {
             let _turn = turn;
+            let was_forgotten = || this.forgotten.load(Ordering::SeqCst) != forgotten;
             match look.await {
-                Ok(value) if (this.keeps)(&value) && this.forgotten.load(Ordering::SeqCst) == forgotten => {
-                    this.entries.insert(key, Entry::new(value, now)).await;
+                Ok(value) if (this.keeps)(&value) && !was_forgotten() => {
+                    this.entries.insert(key.clone(), Entry::new(value, now), now, now + this.ttl);
+                    if was_forgotten() {
+                        this.entries.remove(&key);
+                    }
                 }
                 // It will not pass. Whoever asks next looks, and hears it.
-                Err(error) if error.retry_after.is_none() => this.entries.invalidate(&key).await,
+                Err(error) if error.retry_after.is_none() => this.entries.remove(&key),
                 // It holds for as long as it would have, and then somebody looks.
                 Ok(_) | Err(_) => {}
             }
@@ -221,7 +218,7 @@ mod tests {
             Ok(77)
         };
         assert_eq!(world.get_and_renew(slow).await, 1);
-        world.looked_up.forget(&1).await;
+        world.looked_up.forget(&1);
         go_on.send(()).unwrap();
         others_are_done().await;
         assert_eq!(world.get(3).await, 2);

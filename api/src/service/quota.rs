@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use moka::future::Cache as Local;
+use tokio::time::Instant;
 
 use super::{Service, turns::each_tenant};
 use crate::{
+    cache::Kept,
     domain::{Access, TenantId},
     error::{Code, Error, Result},
 };
@@ -19,13 +20,12 @@ const TENANTS_SEEN_MAX: u64 = 10_000;
 #[derive(Clone)]
 pub(super) struct Quota {
     pub(super) bytes_max: Option<i64>,
-    seen: Local<TenantId, i64>,
+    seen: Kept<TenantId, i64>,
 }
 
 impl Quota {
     pub(super) fn new(bytes_max: Option<i64>) -> Self {
-        let seen = Local::builder().max_capacity(TENANTS_SEEN_MAX).time_to_live(SEEN_TTL).build();
-        Self { bytes_max, seen }
+        Self { bytes_max, seen: Kept::new(TENANTS_SEEN_MAX) }
     }
 }
 
@@ -74,8 +74,10 @@ impl Service {
     pub(super) async fn room(&self, access: Access) -> Result<Room> {
         let Quota { bytes_max: Some(max), seen } = &self.quota else { return Ok(Room::Left) };
         // On the heap: its future is large, and mostly not needed.
-        let look = Box::pin(seen.try_get_with(access.tenant, self.store.stored_bytes(access.tenant)));
-        let stored = look.await.map_err(|shared| Error::copy_of(&shared))?;
+        let now = Instant::now();
+        let look = async { Ok((self.store.stored_bytes(access.tenant).await?, Some(now + SEEN_TTL))) };
+        let looked = Box::pin(seen.get_or_make(&access.tenant, now, look)).await;
+        let stored = looked.map_err(|shared| Error::copy_of(&shared))?;
         let measure = access.user.is_none().then_some(Measure { stored, max: *max });
         Ok(if stored < *max { Room::Left } else { Room::Full(measure) })
     }

@@ -47,9 +47,11 @@ impl Service {
 
     /// The space that search reads.
     pub(super) async fn active_space(&self) -> Result<Option<SpaceInfo>> {
-        let spaces = self.spaces().await?;
-        let active = spaces.iter().find(|space| space.status == SpaceStatus::Active);
-        Ok(active.map(|space| space.info.clone()))
+        Ok(active(&self.spaces().await?).cloned())
+    }
+
+    pub(super) async fn active_space_id(&self) -> Result<Option<i32>> {
+        Ok(active(&self.spaces().await?).map(|space| space.id))
     }
 
     /// # Errors
@@ -107,7 +109,7 @@ impl Service {
             Ok(self.describe(space, &SpaceWork::default()))
         })
         .await;
-        self.spaces.forget(&()).await;
+        self.spaces.forget(&());
         created.map(Once::answer)
     }
 
@@ -154,7 +156,7 @@ impl Service {
             Ok((space, unit.space_work(id).await?))
         })
         .await?;
-        self.spaces.forget(&()).await;
+        self.spaces.forget(&());
         self.notice_pending();
         Ok(self.describe(space, &work))
     }
@@ -211,7 +213,7 @@ impl Service {
             Ok(self.describe(space, &unit.space_work(id).await?))
         })
         .await;
-        self.spaces.forget(&()).await;
+        self.spaces.forget(&());
         self.notice_pending();
         activated.map(Once::answer)
     }
@@ -259,7 +261,7 @@ impl Service {
             unit.log(actor, Action::DeleteEmbeddingSpace, target(id)).await
         })
         .await?;
-        self.spaces.forget(&()).await;
+        self.spaces.forget(&());
         Ok(())
     }
 
@@ -289,6 +291,10 @@ impl Service {
             info: space.info,
         }
     }
+}
+
+fn active(spaces: &[Space]) -> Option<&SpaceInfo> {
+    spaces.iter().find(|space| space.status == SpaceStatus::Active).map(|space| &space.info)
 }
 
 /// Spaces have numbers; the audit log names things by UUID.

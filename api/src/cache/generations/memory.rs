@@ -23,7 +23,7 @@ impl Memory {
 
     pub(super) fn put(&self, tenant: TenantId, seen: Arc<Seen>) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= TENANTS_MAX as usize && !all.contains_key(&tenant) {
+        if all.len() >= TENANTS_MAX && !all.contains_key(&tenant) {
             all.clear();
         }
         all.insert(tenant, seen);

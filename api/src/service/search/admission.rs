@@ -2,6 +2,7 @@
 //! tenant would have all its connections while those of the others wait.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use moka::future::Cache as Local;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache as Bounded};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -22,20 +23,34 @@ use crate::{
 
 /// How long a search waits for its turn. Who waits longer is better told to come again.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// A tenant that has not searched for so long is forgotten. No search takes this long.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Gates that are remembered though nobody is in them, about.
+const TENANTS_MAX: usize = 10_000;
 
 /// Counts the searches of each tenant in this process. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::service) struct Admission {
     limits: SearchLimits,
     wait_max: Duration,
-    tenants: Local<TenantId, Arc<Gate>>,
+    tenants: Arc<Bounded<TenantId, Arc<Gate>, UnitWeighter, DefaultHashBuilder, WhileInUse>>,
 }
 
 struct Gate {
     running: Arc<Semaphore>,
     waiting: AtomicU32,
+}
+
+/// A gate stays where somebody is in it or waits.
+#[derive(Clone)]
+struct WhileInUse;
+
+impl Lifecycle<TenantId, Arc<Gate>> for WhileInUse {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &TenantId, gate: &Arc<Gate>) -> bool {
+        Arc::strong_count(gate) > 1 || Arc::strong_count(&gate.running) > 1
+    }
+
+    fn begin_request(&self) {}
 }
 
 /// One of those who wait, until it is dropped.
@@ -57,8 +72,13 @@ impl Drop for Place<'_> {
 
 impl Admission {
     pub(in crate::service) fn new(limits: SearchLimits) -> Self {
-        let tenants = Local::builder().time_to_idle(FORGOTTEN_AFTER).build();
-        Self { limits, wait_max: WAIT_MAX, tenants }
+        Self::remembering(TENANTS_MAX, limits)
+    }
+
+    fn remembering(tenants_max: usize, limits: SearchLimits) -> Self {
+        let (weight_max, hasher) = (tenants_max as u64, DefaultHashBuilder::default());
+        let tenants = Bounded::with(tenants_max, weight_max, UnitWeighter, hasher, WhileInUse);
+        Self { limits, wait_max: WAIT_MAX, tenants: Arc::new(tenants) }
     }
 
     /// Waits for the tenant's turn, which lasts until what is answered is dropped. None where there is no limit.
@@ -67,10 +87,11 @@ impl Admission {
     /// [`Code::TooManySearches`] when too many wait already, or the turn does not come.
     pub(in crate::service) async fn enter(&self, tenant: TenantId) -> Result<Option<OwnedSemaphorePermit>> {
         let Some(at_once) = self.limits.at_once else { return Ok(None) };
-        let gate = async {
-            Arc::new(Gate { running: Arc::new(Semaphore::new(at_once.get())), waiting: AtomicU32::new(0) })
+        let gate = || {
+            let running = Arc::new(Semaphore::new(at_once.get()));
+            Ok::<_, Infallible>(Arc::new(Gate { running, waiting: AtomicU32::new(0) }))
         };
-        let gate = self.tenants.get_with(tenant, gate).await;
+        let Ok(gate) = self.tenants.get_or_insert_with(&tenant, gate);
         if let Ok(turn) = Arc::clone(&gate.running).try_acquire_owned() {
             return Ok(Some(turn));
         }
@@ -90,8 +111,9 @@ fn refused() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::{num::NonZeroUsize, ops::Range, pin::pin};
 
+    use futures_util::poll;
     use uuid::Uuid;
 
     use super::*;
@@ -109,8 +131,8 @@ mod tests {
         let admission = admission(1, 1);
         for _ in 0..3 {
             let turn = admission.enter(tenant(1)).await.unwrap();
-            let mut next = std::pin::pin!(admission.enter(tenant(1)));
-            assert!(futures_util::poll!(&mut next).is_pending());
+            let mut next = pin!(admission.enter(tenant(1)));
+            assert!(poll!(&mut next).is_pending());
             let refused = admission.enter(tenant(1)).await.unwrap_err();
             assert_eq!((refused.code, refused.retry_after.is_some()), (Code::TooManySearches, true));
             assert!(admission.enter(tenant(2)).await.unwrap().is_some(), "another one's");
@@ -123,8 +145,8 @@ mod tests {
     async fn nobody_waits_where_nobody_may() {
         let admission = admission(1, 0);
         let _turn = admission.enter(tenant(1)).await.unwrap();
-        let mut next = std::pin::pin!(admission.enter(tenant(1)));
-        assert!(futures_util::poll!(&mut next).is_ready());
+        let mut next = pin!(admission.enter(tenant(1)));
+        assert!(poll!(&mut next).is_ready());
     }
 
     #[tokio::test]
@@ -133,7 +155,7 @@ mod tests {
         let _turn = admission.enter(tenant(1)).await.unwrap();
         for _ in 0..3 {
             let mut gone = Box::pin(admission.enter(tenant(1)));
-            assert!(futures_util::poll!(&mut gone).is_pending());
+            assert!(poll!(&mut gone).is_pending());
         }
     }
 
@@ -142,6 +164,31 @@ mod tests {
         let admission = Admission { wait_max: Duration::from_millis(10), ..admission(1, 1) };
         let _turn = admission.enter(tenant(1)).await.unwrap();
         assert_eq!(admission.enter(tenant(1)).await.unwrap_err().code, Code::TooManySearches);
+    }
+
+    #[tokio::test]
+    async fn however_many_tenants_come_a_gate_is_not_forgotten_where_somebody_is() {
+        let limits = SearchLimits { at_once: NonZeroUsize::new(1), waiting: 1 };
+        let admission = Admission::remembering(10, limits);
+        let come = async |numbers: Range<u128>| {
+            for number in numbers {
+                // Twice: what was wanted once goes first.
+                for _ in 0..2 {
+                    drop(admission.enter(tenant(number)).await.unwrap());
+                }
+            }
+        };
+        come(10..30).await;
+        let turn = admission.enter(tenant(1)).await.unwrap();
+        let mut waits = pin!(admission.enter(tenant(1)));
+        assert!(poll!(&mut waits).is_pending());
+        come(30..1_000).await;
+        assert!(admission.tenants.len() <= 11, "{} are remembered", admission.tenants.len());
+        assert!(admission.enter(tenant(1)).await.is_err(), "one is in it and one waits");
+        drop(turn);
+        let _turn = waits.await.unwrap();
+        come(1_000..2_000).await;
+        assert!(poll!(pin!(admission.enter(tenant(1)))).is_pending(), "the other one is in it");
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use moka::future::Cache as Local;
+use tokio::time::Instant;
 
 use crate::{
+    cache::Kept,
     domain::{Effort, Included, Plan, SearchScope, SpaceInfo, SpaceStatus, TenantId, Vector},
     error::Result,
     service::Service,
@@ -70,14 +71,13 @@ pub(in crate::service) struct Semantic<'r> {
 /// the index, which is right as well.
 #[derive(Clone)]
 pub(in crate::service) struct ScopeMemory {
-    large: Local<u64, i64>,
+    large: Kept<u64, i64>,
     hasher: RandomState,
 }
 
 impl ScopeMemory {
     pub fn new() -> Self {
-        let large = Local::builder().max_capacity(LARGE_SCOPES_MAX).time_to_live(LARGE_TTL).build();
-        Self { large, hasher: RandomState::new() }
+        Self { large: Kept::new(LARGE_SCOPES_MAX), hasher: RandomState::new() }
     }
 
     fn key(&self, tenant: TenantId, space: &SpaceInfo, scope: &SearchScope) -> u64 {
@@ -85,8 +85,8 @@ impl ScopeMemory {
     }
 
     /// Whether there were more than `cap` when it was last looked.
-    async fn is_large(&self, key: u64, cap: ExactCap) -> bool {
-        self.large.get(&key).await.is_some_and(|cap_then| cap_then >= cap.chunks)
+    fn is_large(&self, key: u64, cap: ExactCap) -> bool {
+        self.large.get(&key, Instant::now()).is_some_and(|cap_then| cap_then >= cap.chunks)
     }
 }
 
@@ -130,7 +130,7 @@ impl Service {
         let chunks_max = chunks_step(depth as i64 * CHUNKS_PER_HIT);
         let cap = exact_cap(indexed, chunks_max);
         let key = self.scopes.key(tenant, space, scope);
-        if effort == Effort::Exact || scope.as_of.is_some() || !self.scopes.is_large(key, cap).await {
+        if effort == Effort::Exact || scope.as_of.is_some() || !self.scopes.is_large(key, cap) {
             return Ok(None);
         }
         let reach = Reach { chunks_max, indexed, effort };
@@ -154,7 +154,7 @@ impl Service {
         let is_exact = effort == Effort::Exact;
         let cap = if is_exact { ExactCap::NONE } else { exact_cap(indexed, chunks_max) };
         let key = self.scopes.key(tenant, space, scope);
-        let known_as_large = !is_exact && self.scopes.is_large(key, cap).await;
+        let known_as_large = !is_exact && self.scopes.is_large(key, cap);
         let compare = async |cap| {
             let compare = self.store.search_exact(tenant, space, vector, scope, cap, chunks_max);
             spans::database("search by comparing", compare).await
@@ -163,7 +163,8 @@ impl Service {
             if let Some(compared) = compare(cap).await? {
                 return Ok(compared.into());
             }
-            self.scopes.large.insert(key, cap.chunks).await;
+            let now = Instant::now();
+            self.scopes.large.insert(key, cap.chunks, now, now + LARGE_TTL);
         }
         let reach = Reach { chunks_max, indexed, effort };
         let search = self.store.search_nearest(tenant, space, vector, scope, reach);
