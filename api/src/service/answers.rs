@@ -17,10 +17,11 @@ use crate::{
 
 /// How long a statement may go on after whoever sent it has gone away: the longest that one may be given, nearly always.
 const STATEMENT_MAX: Duration = Duration::from_secs(20);
-/// Tenants of which is known until when time alone changes nothing.
-const TENANTS_MAX: u64 = 10_000;
-/// So many times as far ahead as answers are kept it is looked when time will change something.
-const LOOK_AHEAD: u32 = 10;
+/// Of so many presents is known until when time alone changes nothing.
+const PRESENTS_MAX: u64 = 10_000;
+/// So many times as far ahead as answers are kept it is looked when time will change something: who goes by a look that is nearly as old as
+/// they may be still knows of as much time as they are kept.
+const LOOK_AHEAD: u32 = 2;
 
 /// Lets the cache know of changes.
 pub(super) struct ChangeWitness(pub Cache);
@@ -49,7 +50,24 @@ pub(super) struct Calm(Kept<Present, Instant>);
 
 impl Calm {
     pub(super) fn new() -> Self {
-        Self(Kept::new(TENANTS_MAX))
+        Self(Kept::new(PRESENTS_MAX))
+    }
+
+    /// What was looked up within `ttl`, or what `look` answers: for how long after `now` nothing changes. Kept no longer than answers
+    /// are: each write ends a present, and nobody asks about that any more.
+    async fn until(
+        &self,
+        present: &Present,
+        now: Instant,
+        ttl: Duration,
+        look: impl Future<Output = Result<Duration>>,
+    ) -> Result<Instant> {
+        let look = async {
+            let until = now + look.await?;
+            Ok((until, (until > now).then_some(until.min(now + ttl))))
+        };
+        let looked = Box::pin(self.0.get_or_make(present, now, look)).await;
+        looked.map_err(|shared| Error::copy_of(&shared))
     }
 }
 
@@ -103,7 +121,7 @@ impl Service {
             return Ok((answer, Provenance::Hit));
         }
         self.store.admit()?;
-        let until = self.calm_until(tenant, &present, answers.ttl() * LOOK_AHEAD);
+        let until = self.calm_until(tenant, &present, answers.ttl());
         Box::pin(answers.get_or_make(&present, question, until, make())).await
     }
 
@@ -135,13 +153,43 @@ impl Service {
     }
 
     /// Looked up once, however many different answers are made at the same time.
-    async fn calm_until(&self, tenant: TenantId, present: &Present, within: Duration) -> Result<Instant> {
-        let asked = Instant::now();
+    async fn calm_until(&self, tenant: TenantId, present: &Present, ttl: Duration) -> Result<Instant> {
         let look = async {
-            let until = asked + self.store.next_change_by_time(tenant, within).await?.unwrap_or(within);
-            Ok((until, (until > asked).then_some(until)))
+            let within = ttl * LOOK_AHEAD;
+            Ok(self.store.next_change_by_time(tenant, within).await?.unwrap_or(within))
         };
-        let looked = Box::pin(self.calm.0.get_or_make(present, asked, look)).await;
-        looked.map_err(|shared| Error::copy_of(&shared))
+        self.calm.until(present, Instant::now(), ttl, look).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::AnswerLimits;
+
+    #[tokio::test]
+    async fn what_changes_by_time_is_looked_up_once_while_answers_are_kept() {
+        let cache = Cache::new(None).unwrap().alone().with_answers(AnswerLimits::default());
+        let present = cache.answers().unwrap().present(TenantId(Uuid::nil()), b"").await.unwrap();
+        let (calm, ttl, start, looks) =
+            (Calm::new(), Duration::from_secs(60), Instant::now(), AtomicU32::new(0));
+        let until = async |after: u64, left: u64| {
+            let look = async {
+                looks.fetch_add(1, Ordering::Relaxed);
+                Ok(Duration::from_secs(left))
+            };
+            let until = calm.until(&present, start + Duration::from_secs(after), ttl, look).await.unwrap();
+            (until.duration_since(start).as_secs(), looks.load(Ordering::Relaxed))
+        };
+        assert_eq!(until(0, 120).await, (120, 1));
+        assert_eq!(until(59, 9).await, (120, 1));
+        assert_eq!(until(60, 9).await, (69, 2), "a present is forgotten when its answers are");
+        assert_eq!(until(68, 0).await, (69, 2));
+        assert_eq!(until(69, 0).await, (69, 3), "what the last look spoke of has happened");
+        assert_eq!(until(69, 0).await, (69, 4));
     }
 }
