@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
@@ -43,6 +44,16 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def show(name: str, measured: dict) -> None:
+    """A line; milliseconds."""
+    print(f"{name:44s}{measured['rate']:10.0f}/s   p50 {measured['p50']:7.2f} ms   p99 {measured['p99']:7.2f} ms", flush=True)
+
+
+def median(runs: list) -> dict:
+    """Of each number that the runs have."""
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 class Server:
