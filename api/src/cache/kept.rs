@@ -29,11 +29,18 @@ pub struct Kept<K, V, E = Error> {
     begun: Instant,
     /// When it was last swept, in milliseconds since it has begun.
     swept_ms: Arc<AtomicU64>,
+    /// By its key, what nobody will ask for any more though it holds.
+    is_over: Arc<dyn Fn(&K) -> bool + Send + Sync>,
 }
 
 impl<K, V, E> Clone for Kept<K, V, E> {
     fn clone(&self) -> Self {
-        Self { entries: Arc::clone(&self.entries), begun: self.begun, swept_ms: Arc::clone(&self.swept_ms) }
+        Self {
+            entries: Arc::clone(&self.entries),
+            begun: self.begun,
+            swept_ms: Arc::clone(&self.swept_ms),
+            is_over: Arc::clone(&self.is_over),
+        }
     }
 }
 
@@ -97,7 +104,19 @@ where
         let expected = (weight_max / heaviest * 8).clamp(1, weight_max);
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         let entries = Cache::with_weighter(expected, weight_max, Weight(weight));
-        Self { entries: Arc::new(entries), begun: Instant::now(), swept_ms: Arc::default() }
+        Self {
+            entries: Arc::new(entries),
+            begun: Instant::now(),
+            swept_ms: Arc::default(),
+            is_over: Arc::new(|_| false),
+        }
+    }
+
+    /// Besides what has ended, a sweep removes what `is_over` says that nobody will ask for any more. It is told keys, one after the other,
+    /// while others wait.
+    #[must_use]
+    pub fn forgetting(self, is_over: impl Fn(&K) -> bool + Send + Sync + 'static) -> Self {
+        Self { is_over: Arc::new(is_over), ..self }
     }
 
     /// What is there and holds at `now`.
@@ -153,8 +172,9 @@ where
         }
     }
 
-    /// Removes what has ended, unless that was done a moment ago; on a thread of its own, because all that is there has to be looked at.
-    fn sweep(&self, now: Instant) -> Option<JoinHandle<()>> {
+    /// Removes what has ended or is over, unless that was done a moment ago; on a thread of its own, because all that is there has to be
+    /// looked at.
+    pub(super) fn sweep(&self, now: Instant) -> Option<JoinHandle<()>> {
         let now_ms = now.saturating_duration_since(self.begun).as_millis() as u64;
         let swept_ms = self.swept_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(swept_ms) < SWEEP_EVERY.as_millis() as u64 {
@@ -162,8 +182,8 @@ where
         }
         // One of those who come at the same time.
         self.swept_ms.compare_exchange(swept_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-        let entries = Arc::clone(&self.entries);
-        Some(spawn_blocking(move || entries.retain(|_, entry| entry.holds(now))))
+        let (entries, is_over) = (Arc::clone(&self.entries), Arc::clone(&self.is_over));
+        Some(spawn_blocking(move || entries.retain(|key, entry| entry.holds(now) && !is_over(key))))
     }
 }
 
@@ -266,5 +286,16 @@ mod tests {
         assert_eq!(kept.entries.len(), full);
         kept.sweep(now + SWEEP_EVERY).unwrap().await.unwrap();
         assert_eq!(kept.entries.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_will_ask_for_any_more_goes_with_the_next_sweep() {
+        let (kept, now) = (Kept::<u8, u8>::new(10).forgetting(|key| key % 2 == 1), Instant::now());
+        for key in 0..4 {
+            kept.insert(key, 7, now, now + 2 * SWEEP_EVERY);
+        }
+        kept.sweep(now + SWEEP_EVERY).unwrap().await.unwrap();
+        let left: Vec<_> = (0..4).filter(|key| kept.get(key, now + SWEEP_EVERY).is_some()).collect();
+        assert_eq!(left, [0, 2]);
     }
 }

@@ -185,8 +185,10 @@ mod tests {
             let until = calm.until(&present, start + Duration::from_secs(after), ttl, look).await.unwrap();
             (until.duration_since(start).as_secs(), looks.load(Ordering::Relaxed))
         };
-        assert_eq!(until(0, 120).await, (120, 1));
-        assert_eq!(until(59, 9).await, (120, 1));
+        let ahead = (ttl * LOOK_AHEAD).as_secs();
+        assert_eq!(until(0, ahead).await, (ahead, 1));
+        assert_eq!(until(59, 9).await, (ahead, 1));
+        assert!(ahead - 59 >= 60, "who goes by it now keeps an answer for as long as answers are kept");
         assert_eq!(until(60, 9).await, (69, 2), "a present is forgotten when its answers are");
         assert_eq!(until(68, 0).await, (69, 2));
         assert_eq!(until(69, 0).await, (69, 3), "what the last look spoke of has happened");
