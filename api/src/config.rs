@@ -10,7 +10,7 @@
 //! | `SHUTDOWN_DRAIN_SECONDS` | `0` | between not being ready and closing the port, for load balancers to notice |
 //! | `DATABASE_URL` | the database in process | `postgres://user:password@host:port/database` |
 //! | `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER`, `DB_PASSWORD` | | the same in parts |
-//! | `DATABASE_POOL_MAX` | `16` | connections |
+//! | `DATABASE_POOL_MAX` | two for each processor, 4 to 16 | connections |
 //! | `DATABASE_QUEUE_MAX` | `64` | requests that may wait for a free connection |
 //! | `DATABASE_WAIT_MS` | `5000` | for a free connection |
 //! | `DATABASE_STATEMENT_TIMEOUT_MS` | `15000` | for one statement |
@@ -55,7 +55,7 @@ mod provider;
 mod remote_cache;
 mod traces;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 pub use program::{ConfigError, Source};
 use program::{LogOptions, ServerOptions};
@@ -176,6 +176,13 @@ fn retention(source: &Source) -> Result<Retention, ConfigError> {
     })
 }
 
+/// As many as keep the database busy where it shares this machine: each further one makes the others slower. See
+/// docs/adr/0029-as-many-connections-as-processors-can-serve.md.
+fn connections_default() -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (2 * processors).clamp(4, 16)
+}
+
 /// Which database, and how to connect to it.
 ///
 /// # Errors
@@ -184,7 +191,7 @@ pub fn database(source: &Source) -> Result<Database, ConfigError> {
     let options = |url: String| -> Result<ConnectOptions, ConfigError> {
         Ok(ConnectOptions {
             url: url.into(),
-            connections_max: source.parse_in("DATABASE_POOL_MAX", 1..=1000, 16)?,
+            connections_max: source.parse_in("DATABASE_POOL_MAX", 1..=1000, connections_default())?,
             queue_max: source.parse_in("DATABASE_QUEUE_MAX", 1..=100_000, 64)?,
             wait_timeout: Duration::from_millis(source.parse_in("DATABASE_WAIT_MS", 1..=60_000, 5_000)?),
             connect_timeout: CONNECT_TIMEOUT,
