@@ -3,13 +3,18 @@
 import json
 import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
+
+# Else what was started here would go on.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 KEY = "ctx_key_of_the_measurement_0123456789"
 

@@ -22,7 +22,7 @@ def take_down(database: str, folder: Path, scenario: str, arguments: list, begin
     server_log = Path(os.environ["TEST_PG_LOG"])
     before = server_log.stat().st_size
     with Service(database + "?options=-c%20log_min_duration_statement%3D0", folder / "log") as service:
-        asked = ["--clients", "1", "--queries", str(STATEMENTS_MAX), "--seconds", "4", "--no-cache", "--at-most", "/errors=0"]
+        asked = ["--clients", "1", "--queries", str(STATEMENTS_MAX), "--seconds", "4", "--warm-up-seconds", "2", "--no-cache", "--at-most", "/errors=0"]
         service.load(scenario, *arguments, *asked)
     with server_log.open("rb") as log:
         log.seek(before)

@@ -16,15 +16,17 @@ STATEMENT = Path(os.environ["STATEMENT"]).read_text()
 AUTHORIZATION = f"Bearer {os.environ['KEY']}"
 
 
-async def know_json(connection: asyncpg.Connection) -> None:
+async def know_types(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("jsonb", encoder=orjson.dumps, decoder=orjson.loads, schema="pg_catalog")
+    schema = await connection.fetchval("select typnamespace::regnamespace::text from pg_type where oid = 'halfvec'::regtype")
+    await connection.set_type_codec("halfvec", encoder=str, decoder=str, schema=schema)
 
 
 @asynccontextmanager
 async def connected(app: FastAPI):
     size = int(os.environ["CONNECTIONS"])
     settings = json.loads(os.environ["SESSION"])
-    pool = asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size, init=know_json, server_settings=settings)
+    pool = asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size, init=know_types, server_settings=settings)
     async with pool as app.state.pool:
         yield
 
